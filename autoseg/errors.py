@@ -1,0 +1,23 @@
+"""Errors that a user can fix, by the step that finds them."""
+
+from autoseg.runtime.errors import AutosegError as AutosegError
+
+
+class DatasetError(AutosegError):
+    """The data set, a case or a spec is not as it must be."""
+
+
+class PlanError(AutosegError):
+    """A plan cannot be made, found or read."""
+
+
+class WorkspaceError(AutosegError):
+    """A workspace is missing, ambiguous, unwritable or made by another version."""
+
+
+class TrainingError(AutosegError):
+    """Training cannot start or go on for a reason that the user can remove."""
+
+
+class ExportError(AutosegError):
+    """An export does not agree with the trained model, or cannot be written."""

@@ -1,0 +1,57 @@
+"""What planners know about a data set."""
+
+from typing import Literal
+
+from autoseg.record import Record
+from autoseg.runtime.recipe import Labels
+
+
+class CaseStats(Record):
+    """What one pass over a case measured. Lengths are voxels, axes ZYX (2D: YX)."""
+
+    case_id: str
+    shape: tuple[int, ...]
+    shape_after_crop: tuple[int, ...]
+    """Shape of the box around all voxels that are nonzero in any channel."""
+    spacing: tuple[float, ...]
+    dtype: str | None = None
+    orientation: str | None = None
+    """Anatomical axis codes, e.g. "LPS"; None where the format has none."""
+    content_hash: str | None = None
+    """SHA-256 over the decoded images and labels."""
+    class_voxels: tuple[int, ...] = ()
+    """Voxels of each class, background first; ignored voxels are in none."""
+    class_components: tuple[int, ...] = ()
+    """Connected components of each class (background: 0)."""
+
+
+class Intensities(Record):
+    """Foreground intensities of one channel over the whole data set, raw units."""
+
+    mean: float
+    median: float
+    std: float
+    min: float
+    max: float
+    percentile_00_5: float
+    percentile_99_5: float
+
+
+class Fingerprint(Record):
+    """The data set as the planners see it."""
+
+    schema_version: Literal[1] = 1
+    autoseg_version: str
+    dataset_name: str
+    unit: Literal["mm", "pixel"]
+    labels: Labels
+    channels: tuple[str, ...]
+    cases: tuple[CaseStats, ...]
+    intensities: tuple[Intensities, ...]
+    """One entry a channel."""
+    median_relative_size_after_cropping: float
+
+    @property
+    def dimensions(self) -> int:
+        """Number of spatial axes of the images."""
+        return len(self.cases[0].shape)

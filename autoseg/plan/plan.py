@@ -1,0 +1,137 @@
+"""The plan: every decision that the pipeline after planning follows."""
+
+from typing import Literal
+
+from autoseg.record import NetworkPlan, Record
+from autoseg.runtime.recipe import Labels, Recipe
+
+
+class Decision(Record):
+    """One decision: what was chosen, by which rule, from what, and why."""
+
+    name: str
+    """What was decided, e.g. "3d_fullres.patch_size"."""
+    value: str
+    rule: str
+    """Name of the function that decided."""
+    inputs: dict[str, str]
+    reason: str
+
+
+class AugmentationPlan(Record):
+    """Ranges and probabilities of the random changes to a training patch. Angles in radians."""
+
+    planar: bool
+    """Spatial changes only in the last two axes (the first axis is much coarser)."""
+    rotation: tuple[tuple[float, float], ...]
+    """Range of the angle about each axis; one entry in 2D or when planar."""
+    rotation_probability: float
+    scale: tuple[float, float]
+    scale_probability: float
+    noise_probability: float
+    noise_std: tuple[float, float]
+    blur_probability: float
+    blur_sigma: tuple[float, float]
+    """Voxels."""
+    brightness_probability: float
+    brightness: tuple[float, float]
+    contrast_probability: float
+    contrast: tuple[float, float]
+    low_resolution_probability: float
+    low_resolution: tuple[float, float]
+    gamma_probability: float
+    inverted_gamma_probability: float
+    gamma: tuple[float, float]
+    mirror_probability: float
+    """Of each axis in the recipe's `mirror_axes`."""
+
+
+class TrainingPlan(Record):
+    """How one fold is trained, except what only the training machine can know (RunSettings)."""
+
+    optimizer: Literal["sgd", "adamw"]
+    peak_lr: float
+    momentum: float
+    """Nesterov momentum (sgd); ignored by adamw."""
+    weight_decay: float
+    poly_power: float
+    """lr = peak_lr * (1 - step / num_steps) ** poly_power."""
+    warmup_steps: int
+    max_gradient_norm: float
+    ema_decay: float
+    """0: the final weights are not averaged."""
+    batch_dice: bool
+    """Dice over the whole batch instead of the mean over its images."""
+    supervision_weights: tuple[float, ...]
+    """Loss weight of each supervised resolution, finest first; sums to 1."""
+    foreground_fraction: float
+    """Fraction of each batch whose patches are centred on a foreground voxel."""
+    augmentation: AugmentationPlan
+    default_steps: int | None
+    """Steps when neither budget nor steps are given; None: `default_budget_s` decides."""
+    default_budget_s: float | None
+
+
+class Cost(Record):
+    """What a configuration is expected to cost on the planned machine."""
+
+    parameters: int
+    step_operations: float
+    """Floating-point operations of one training step."""
+    step_seconds: float
+    train_seconds: float
+    """One fold."""
+    memory_bytes: int
+    """Peak of the training device for one fold."""
+    disk_bytes: int
+    """Prepared cases."""
+
+
+class ConfigurationPlan(Record):
+    """One way to see the data: 2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres."""
+
+    name: str
+    recipe: Recipe
+    patch_size: tuple[int, ...]
+    """Axes of the network, prepared order."""
+    batch_size: int
+    median_shape: tuple[int, ...]
+    """Median shape of the prepared cases, axes of the network."""
+    network: NetworkPlan
+    training: TrainingPlan
+    cost: Cost
+    inherits_from: str | None = None
+    previous_stage: str | None = None
+    train_by_default: bool
+    why: str
+    """Reason of `train_by_default`."""
+
+
+class Plan(Record):
+    """Every decision; what preprocess, train, predict and export follow."""
+
+    schema_version: Literal[1] = 1
+    autoseg_version: str
+    planner: str
+    dataset_name: str
+    fingerprint_digest: str
+    labels: Labels
+    unit: Literal["mm", "pixel"]
+    configurations: tuple[ConfigurationPlan, ...]
+    num_folds: int
+    seed: int
+    budget_s: float | None
+    device: Literal["cpu", "cuda", "mps"]
+    memory_bytes: int
+    """Of the training device, for one fold."""
+    ram_bytes: int
+    """Of all our processes together."""
+    num_threads: int
+    """CPU threads for one fold."""
+    nsd_tolerance: float
+    """Tolerance of the normalised surface distance, in `unit`."""
+    decisions: tuple[Decision, ...]
+
+    def configuration(self, name: str) -> ConfigurationPlan:
+        """Return the configuration of that name (the name must exist)."""
+        return next(item for item in self.configurations if item.name == name)

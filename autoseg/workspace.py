@@ -1,0 +1,190 @@
+"""Every path that autoseg writes, and the only place that knows their names."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from autoseg.errors import WorkspaceError
+
+SUFFIX = ".autoseg"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one data set: its plan, training, model and report."""
+
+    root: Path
+
+    @property
+    def dataset(self) -> Path:
+        return self.root / "dataset.json"
+
+    @property
+    def findings(self) -> Path:
+        return self.root / "findings.json"
+
+    @property
+    def fingerprint(self) -> Path:
+        return self.root / "fingerprint.json"
+
+    @property
+    def measured(self) -> Path:
+        """Folder of measured cases, one file each, so that a fingerprint can be resumed."""
+        return self.root / "measured"
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def splits(self) -> Path:
+        return self.root / "splits.json"
+
+    @property
+    def run(self) -> Path:
+        return self.root / "run.json"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "autoseg.log"
+
+    @property
+    def ensemble(self) -> Path:
+        return self.root / "ensemble.json"
+
+    @property
+    def postprocessing(self) -> Path:
+        return self.root / "postprocessing.json"
+
+    @property
+    def model(self) -> Path:
+        return self.root / "model"
+
+    @property
+    def model_zip(self) -> Path:
+        return self.root / "model.zip"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def training(self) -> Path:
+        return self.root / "training"
+
+    @property
+    def superseded(self) -> Path:
+        return self.root / "superseded"
+
+    def preprocessed(self, configuration: str) -> Path:
+        """Return the folder of a configuration's prepared cases."""
+        return self.root / "preprocessed" / configuration
+
+    def fold(self, configuration: str, fold: str) -> "FoldFolder":
+        """Return the paths of one fold; `fold` is an index as text, or "all"."""
+        return FoldFolder(self.training / configuration / f"fold_{fold}")
+
+
+@dataclass(frozen=True)
+class FoldFolder:
+    """The files of one trained fold."""
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        return self.root / "settings.json"
+
+    @property
+    def last(self) -> Path:
+        """The newest checkpoint: everything that a resumed run needs."""
+        return self.root / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The checkpoint before the newest."""
+        return self.root / "previous.pt"
+
+    @property
+    def final(self) -> Path:
+        """The averaged weights after full annealing."""
+        return self.root / "final.pt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def validation(self) -> Path:
+        """Folder of the validation cases' predictions, in the user's geometry and values."""
+        return self.root / "validation"
+
+
+def find_workspace(folder: Path) -> Workspace:
+    """Return the only workspace in a folder.
+
+    Raises
+    ------
+    WorkspaceError
+        There is none, or there are several.
+    """
+    found = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.is_dir())
+    if len(found) == 1:
+        return Workspace(found[0])
+    names = ", ".join(path.name for path in found) or "no workspace"
+    raise WorkspaceError(
+        found=f"{names} in {folder}",
+        expected="one folder *.autoseg",
+        fix="name the workspace with -w, or make one with `autoseg plan DATASET`",
+    )
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file at once or not at all: temporary name, fsync, replace.
+
+    Raises
+    ------
+    WorkspaceError
+        The disk is full or the folder cannot be written; nothing is left behind.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise WorkspaceError(
+            found=f"{path} cannot be written: {error.strerror or error}",
+            expected="a writable folder with enough free space",
+            fix="free space or choose another folder with -w; then run the same command again",
+        ) from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8) at once or not at all."""
+    write_bytes(path, text.encode())
+
+
+def append_line(path: Path, content: dict) -> None:
+    """Append one JSON line to a log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content, sort_keys=True) + "\n")
