@@ -6,6 +6,7 @@ nothing but torch, numpy, pydantic and this file.
 
 import hashlib
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
@@ -112,3 +113,8 @@ class NetworkPlan(Record):
         for stage in self.stages:
             total = [t * s for t, s in zip(total, stage.strides, strict=True)]
         return tuple(total)
+
+
+def autoseg_version() -> str:
+    """Return the version of the installed autoseg, which every written record carries."""
+    return version("autoseg-unet")

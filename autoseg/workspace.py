@@ -39,6 +39,10 @@ class Workspace:
         return self.root / "plan.json"
 
     @property
+    def nnunet_plans(self) -> Path:
+        return self.root / "nnUNetPlans.json"
+
+    @property
     def splits(self) -> Path:
         return self.root / "splits.json"
 
@@ -69,6 +73,11 @@ class Workspace:
     @property
     def model_zip(self) -> Path:
         return self.root / "model.zip"
+
+    @property
+    def exported_from(self) -> Path:
+        """Digest of what the artifact was made from, so that it is not made twice."""
+        return self.root / "model.inputs"
 
     @property
     def report(self) -> Path:

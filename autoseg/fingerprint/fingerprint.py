@@ -23,6 +23,8 @@ class CaseStats(Record):
     """Voxels of each class, background first; ignored voxels are in none."""
     class_components: tuple[int, ...] = ()
     """Connected components of each class (background: 0)."""
+    foreground_means: tuple[float, ...] = ()
+    """Mean foreground intensity of each channel; empty where nothing is annotated."""
 
 
 class Intensities(Record):

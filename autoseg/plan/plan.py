@@ -95,8 +95,9 @@ class ConfigurationPlan(Record):
     patch_size: tuple[int, ...]
     """Axes of the network, prepared order."""
     batch_size: int
-    median_shape: tuple[int, ...]
-    """Median shape of the prepared cases, axes of the network."""
+    median_shape: tuple[int | float, ...]
+    """Median shape of the prepared cases, axes of the network; the median over an even number of
+    cases may end in .5."""
     network: NetworkPlan
     training: TrainingPlan
     cost: Cost

@@ -1,0 +1,73 @@
+"""All random changes of one training patch: drawn once, before anything is read, then applied.
+
+Letters in shapes: C channels, S axes of the source box, P axes of the patch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.augment.intensity import Transform, draw_intensity
+from autoseg.augment.spatial import Box, Warp, draw_warp
+from autoseg.plan.plan import AugmentationPlan
+
+
+@final
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to one patch; applying it twice gives the same patch twice."""
+
+    warp: Warp
+    transforms: tuple[Transform, ...]
+    mirrored: tuple[int, ...]
+    """Axes of the patch that are reversed at the end."""
+
+    def source_box(self, start: Sequence[int], patch_size: Sequence[int]) -> Box:
+        """Return the box of the image that the patch reads which begins at `start` unchanged."""
+        return self.warp.source_box(start, patch_size)
+
+    def apply(
+        self,
+        image: NDArray[np.float32],
+        labels: NDArray,
+        patch_size: Sequence[int],
+        *,
+        masked_channels: Sequence[int] = (),
+    ) -> tuple[NDArray[np.float32], NDArray]:
+        """Return the image (C, *P) and the labels (*P) of the patch, mirrored views included.
+
+        Parameters
+        ----------
+        image, labels
+            (C, *S) and (*S), contiguous, of the source box. May be changed.
+        patch_size
+            (*P).
+        masked_channels
+            Channels in which zero means outside the image's nonzero region, and stays zero.
+        """
+        image, labels = self.warp.apply(image, labels, patch_size)
+        outside = [(image[c], image[c] == 0) for c in masked_channels if self.transforms]
+        for transform in self.transforms:
+            transform.apply(image)
+        for channel, is_outside in outside:
+            channel[is_outside] = 0
+        flipped = tuple(axis - len(patch_size) for axis in self.mirrored)
+        return np.flip(image, flipped), np.flip(labels, flipped)
+
+
+def draw_augmentation(
+    rng: np.random.Generator,
+    plan: AugmentationPlan,
+    shape: Sequence[int],
+    *,
+    mirror_axes: Sequence[int],
+) -> Augmentation:
+    """Draw the changes of one patch of `shape` (C, *P)."""
+    return Augmentation(
+        warp=draw_warp(rng, plan, num_axes=len(shape) - 1),
+        transforms=draw_intensity(rng, plan, shape),
+        mirrored=tuple(axis for axis in mirror_axes if rng.random() < plan.mirror_probability),
+    )

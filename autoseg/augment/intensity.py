@@ -1,0 +1,252 @@
+"""Random changes of a patch's intensities, with nnU-Net's distribution (batchgeneratorsv2).
+
+Each transform is frozen and draws nothing when applied: the same transform gives the same patch.
+The library draws from global generators while it applies, and runs on torch's threads, whose number
+changes its sums; these are numpy, at least as fast, and the same everywhere.
+
+Letters in shapes: C channels, P axes of the patch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from autoseg.plan.plan import AugmentationPlan
+
+CHANNEL_PROBABILITY = 0.5
+"""Blur and low resolution, where they happen, change each channel with this chance (nnU-Net)."""
+
+BLUR_TRUNCATE = 6.0
+"""A blur's kernel has the odd length nearest to this many sigma plus a half (batchgeneratorsv2)."""
+
+TINY = 1e-7
+"""Smallest range or deviation to divide by."""
+
+
+class Transform(Protocol):
+    """A drawn change of intensities."""
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class Noise:
+    """Independent Gaussian noise of one strength on all channels."""
+
+    std: float
+    seed: int
+    """Of the generator that the noise comes from."""
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        generator = np.random.Generator(np.random.SFC64(self.seed))
+        noise = generator.standard_normal(image.shape, dtype=np.float32)
+        noise *= np.float32(self.std)
+        image += noise
+
+
+@final
+@dataclass(frozen=True)
+class Blur:
+    """Gaussian blur, a sigma for each axis of each channel; no sigmas leave a channel as it is."""
+
+    sigmas: tuple[tuple[float, ...], ...]
+    """Voxels."""
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        for channel, sigmas in zip(image, self.sigmas, strict=True):
+            for axis, sigma in enumerate(sigmas):
+                kernel = blur_kernel(sigma)
+                # scipy keeps one line at a time in a buffer, so it may write to what it reads.
+                ndimage.correlate1d(channel, kernel, axis=axis, output=channel, mode="mirror")
+
+
+@final
+@dataclass(frozen=True)
+class Brightness:
+    """Each channel times a factor."""
+
+    factors: tuple[float, ...]
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        for channel, factor in zip(image, self.factors, strict=True):
+            channel *= np.float32(factor)
+
+
+@final
+@dataclass(frozen=True)
+class Contrast:
+    """Each channel's distance from its mean times a factor, kept within the channel's range."""
+
+    factors: tuple[float, ...]
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        for channel, factor in zip(image, self.factors, strict=True):
+            mean, lowest, highest = channel.mean(), channel.min(), channel.max()
+            channel -= mean
+            channel *= np.float32(factor)
+            channel += mean
+            np.clip(channel, lowest, highest, out=channel)
+
+
+@final
+@dataclass(frozen=True)
+class LowResolution:
+    """Each channel made smaller by nearest neighbour and larger again linearly."""
+
+    scales: tuple[tuple[float, ...], ...]
+    """For each channel a factor for each axis, at most 1; none leave the channel as it is."""
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        for channel, scales in zip(image, self.scales, strict=True):
+            if not scales:
+                continue
+            sizes = [round(n * scale) for n, scale in zip(channel.shape, scales, strict=True)]
+            small: NDArray = channel
+            for axis, size in enumerate(sizes):
+                small = small.take(nearest_positions(channel.shape[axis], size), axis=axis)
+            for axis, n in enumerate(channel.shape):
+                small = stretch(small, axis, n)
+            channel[...] = small
+
+
+@final
+@dataclass(frozen=True)
+class Gamma:
+    """Each channel's values, scaled to 0 to 1, to a power; its mean and deviation are kept."""
+
+    exponents: tuple[float, ...]
+    sign: int
+    """-1 for the curve of the negative image, else 1."""
+
+    def apply(self, image: NDArray[np.float32]) -> None:
+        """Change an image (C, *P) in place."""
+        for channel, exponent in zip(image, self.exponents, strict=True):
+            mean, deviation = channel.mean(), channel.std(ddof=1)
+            channel *= self.sign
+            lowest = channel.min()
+            channel -= lowest
+            channel /= max(channel.max(), np.float32(TINY))
+            np.power(channel, np.float32(exponent), out=channel)
+            channel -= channel.mean()
+            channel *= self.sign * deviation / max(channel.std(ddof=1), np.float32(TINY))
+            channel += mean
+
+
+def draw_intensity(
+    rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]
+) -> tuple[Transform, ...]:
+    """Draw the changes of one patch of `shape` (C, *P), in the order in which they are applied."""
+    drawings = (
+        (plan.noise_probability, _draw_noise),
+        (plan.blur_probability, _draw_blur),
+        (plan.brightness_probability, _draw_brightness),
+        (plan.contrast_probability, _draw_contrast),
+        (plan.low_resolution_probability, _draw_low_resolution),
+        (plan.inverted_gamma_probability, _draw_inverted_gamma),
+        (plan.gamma_probability, _draw_gamma),
+    )
+    return tuple(draw(rng, plan, shape) for chance, draw in drawings if rng.random() < chance)
+
+
+def draw_factor(rng: np.random.Generator, limits: tuple[float, float]) -> float:
+    """Draw a factor: below and above 1 with equal chances, uniform in either half of `limits`."""
+    low, high = limits
+    if rng.random() < 0.5 and low < 1:
+        return rng.uniform(low, 1)
+    return rng.uniform(max(low, 1), high)
+
+
+def blur_kernel(sigma: float) -> NDArray[np.float64]:
+    """Return a Gaussian kernel of odd length whose sum is 1."""
+    length = round(sigma * BLUR_TRUNCATE + 0.5)
+    if length % 2 == 0:
+        length += 1 if sigma * BLUR_TRUNCATE + 0.5 >= length else -1
+    kernel = np.exp(-0.5 * ((np.arange(length) - length // 2) / sigma) ** 2)
+    return kernel / kernel.sum()
+
+
+def nearest_positions(n: int, size: int) -> NDArray[np.intp]:
+    """Return which of `n` voxels lie nearest to the middles of `size` larger ones."""
+    return np.minimum(((np.arange(size) + 0.5) * (n / size)).astype(np.intp), n - 1)
+
+
+def stretch(array: NDArray[np.float32], axis: int, n: int) -> NDArray[np.float32]:
+    """Return `array` linearly interpolated to `n` voxels along one axis, borders repeated."""
+    size = array.shape[axis]
+    if size == n:
+        return array
+    places = np.clip((np.arange(n) + 0.5) * (size / n) - 0.5, 0, size - 1)
+    low = places.astype(np.intp)
+    weight = (places - low).astype(np.float32)
+    result = array.take(np.minimum(low + 1, size - 1), axis=axis)
+    base = array.take(low, axis=axis)
+    result -= base
+    result *= weight.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
+    result += base
+    return result
+
+
+def _draw_noise(rng: np.random.Generator, plan: AugmentationPlan, _: Sequence[int]) -> Noise:
+    return Noise(std=rng.uniform(*plan.noise_std), seed=int(rng.integers(2**63)))
+
+
+def _draw_blur(rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]) -> Blur:
+    num_axes = len(shape) - 1
+    return Blur(
+        tuple(
+            tuple(rng.uniform(*plan.blur_sigma) for _ in range(num_axes))
+            if rng.random() < CHANNEL_PROBABILITY
+            else ()
+            for _ in range(shape[0])
+        )
+    )
+
+
+def _draw_brightness(
+    rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]
+) -> Brightness:
+    return Brightness(tuple(draw_factor(rng, plan.brightness) for _ in range(shape[0])))
+
+
+def _draw_contrast(
+    rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]
+) -> Contrast:
+    return Contrast(tuple(draw_factor(rng, plan.contrast) for _ in range(shape[0])))
+
+
+def _draw_low_resolution(
+    rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]
+) -> LowResolution:
+    """Draw one factor for all axes of a channel; planar changes leave the first axis alone."""
+    num_axes = len(shape) - 1
+    untouched = num_axes - 2 if plan.planar else 0
+    return LowResolution(
+        tuple(
+            (1.0,) * untouched + (rng.uniform(*plan.low_resolution),) * (num_axes - untouched)
+            if rng.random() < CHANNEL_PROBABILITY
+            else ()
+            for _ in range(shape[0])
+        )
+    )
+
+
+def _draw_inverted_gamma(
+    rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]
+) -> Gamma:
+    return Gamma(tuple(draw_factor(rng, plan.gamma) for _ in range(shape[0])), sign=-1)
+
+
+def _draw_gamma(rng: np.random.Generator, plan: AugmentationPlan, shape: Sequence[int]) -> Gamma:
+    return Gamma(tuple(draw_factor(rng, plan.gamma) for _ in range(shape[0])), sign=1)

@@ -1,0 +1,231 @@
+"""What the commands print: tables on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from autoseg.cli.parse import duration_text, size_text
+
+if TYPE_CHECKING:
+    from autoseg.dataset.dataset import Finding
+    from autoseg.evaluate.folders import Evaluation
+    from autoseg.pipeline.planning import PlanOutcome
+    from autoseg.plan.plan import Plan
+
+LINE_INTERVAL_S = 10.0
+"""Without a terminal, a line of progress at most this often."""
+
+
+def print_json(content: object) -> None:
+    """Print one JSON document."""
+    print(json.dumps(content, indent=2, sort_keys=True))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table: drawn by rich on a terminal, tab-separated lines elsewhere."""
+    if not sys.stdout.isatty():
+        print(title)
+        print("\t".join(columns))
+        for row in rows:
+            print("\t".join(row))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_findings(findings: Sequence["Finding"]) -> None:
+    """Print what was found about the data, worst first."""
+    order = {"error": 0, "warning": 1, "note": 2}
+    rows = [
+        (item.severity, ", ".join(item.files[:3]), item.found, item.expected, item.remedy)
+        for item in sorted(findings, key=lambda item: order[item.severity])
+    ]
+    if rows:
+        print_table("Findings", ("", "files", "found", "expected", "remedy"), rows)
+
+
+def print_plan(plan: "Plan") -> None:
+    """Print the decisions with their reasons and what each configuration will cost."""
+    print_table(
+        f"Plan by {plan.planner}: decisions",
+        ("decision", "value", "why"),
+        [(item.name, item.value, item.reason) for item in plan.decisions],
+    )
+    rows = [
+        (
+            item.name,
+            "yes" if item.train_by_default else "no",
+            f"{item.cost.parameters / 1e6:.2f} M",
+            duration_text(item.cost.train_seconds),
+            size_text(item.cost.memory_bytes),
+            size_text(item.cost.disk_bytes),
+            item.why,
+        )
+        for item in plan.configurations
+    ]
+    columns = ("configuration", "trained", "parameters", "a fold", "memory", "disk", "why")
+    print_table("Configurations: expected time, memory and disk", columns, rows)
+
+
+def print_outcome(outcome: "PlanOutcome") -> None:
+    """Print a plan, what was found, and the command that goes on."""
+    labels = outcome.dataset.labels
+    if not outcome.dataset.labels_declared:
+        rows = [
+            (str(index), name, str(value))
+            for index, (name, value) in enumerate(zip(labels.names, labels.values, strict=True))
+        ]
+        print_table(
+            "Labels found in the masks (predictions get these values back)",
+            ("class", "name", "value in the files"),
+            rows,
+        )
+    print_findings(outcome.findings)
+    print_plan(outcome.plan)
+    trained = [item for item in outcome.plan.configurations if item.train_by_default]
+    total_s = sum(item.cost.train_seconds for item in trained) * outcome.plan.num_folds
+    names = ", ".join(item.name for item in trained)
+    print(f"training {names} on {outcome.plan.num_folds} folds: about {duration_text(total_s)}")
+    if outcome.superseded is not None:
+        print(f"the earlier training was moved to {outcome.superseded}")
+    print(f"workspace: {outcome.workspace.root}")
+    print(f"next: autoseg train -w {outcome.workspace.root.name}")
+
+
+class Progress:
+    """Progress of long work on standard error; a context manager."""
+
+    def __init__(self) -> None:
+        self._bars = None
+        self._tasks: dict[str, object] = {}
+        self._last_line: dict[str, float] = {}
+
+    def __enter__(self) -> "Progress":
+        """Start drawing when there is a terminal."""
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import Progress as Bars
+            from rich.progress import TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+            self._bars = Bars(
+                *columns,
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=Console(stderr=True),
+            )
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Stop drawing."""
+        if self._bars is not None:
+            self._bars.stop()
+
+    def update(self, name: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` parts of the work called `name` are done."""
+        if self._bars is None:
+            self._line(name, done, total, note)
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total, note=note)
+        self._bars.update(self._tasks[name], completed=done, total=total, note=note)  # type: ignore[arg-type]
+
+    def _line(self, name: str, done: int, total: int, note: str) -> None:
+        """Print a plain line, not too often."""
+        now = time.monotonic()
+        if done < total and now - self._last_line.get(name, 0.0) < LINE_INTERVAL_S:
+            return
+        self._last_line[name] = now
+        print(f"{name}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+
+    def on_event(self, event: Mapping[str, object]) -> None:
+        """Show an event of the pipeline or of a fold."""
+        if event.get("event") == "prepared":
+            self.update(f"prepare {event['configuration']}", _int(event["done"]), _int(event["total"]))
+        elif event.get("event") == "step":
+            print(f"{event['name']} ...", file=sys.stderr, flush=True)
+        elif "step" in event and "num_steps" in event:
+            name = f"{event.get('configuration')} fold {event.get('fold')}"
+            self.update(name, _int(event["step"]), _int(event["num_steps"]), _note(event))
+
+
+def _int(value: object) -> int:
+    """Return a count from an event."""
+    return int(value) if isinstance(value, (int, float)) else 0
+
+
+def _note(event: Mapping[str, object]) -> str:
+    """Return loss, Dice, rate and speed of a training event, as far as they are there."""
+    parts = [
+        f"{label} {value:{form}}"
+        for label, key, form in (
+            ("loss", "loss", ".3f"),
+            ("Dice", "dice", ".3f"),
+            ("lr", "lr", ".1e"),
+            ("patches/s", "patches_per_second", ".1f"),
+        )
+        if isinstance(value := event.get(key), float)
+    ]
+    return "  ".join(parts)
+
+
+def _score(summary: Mapping, metric: str) -> str:
+    """Return a mean with its interval: "0.886 (0.871 to 0.899)"."""
+    item = summary[metric]
+    if item["mean"] is None:
+        return "not defined"
+    if item["low"] is None:
+        return f"{item['mean']:.3f}"
+    return f"{item['mean']:.3f} ({item['low']:.3f} to {item['high']:.3f})"
+
+
+def score_rows(names: Sequence[str], summary: Mapping) -> list[tuple[str, ...]]:
+    """Return one row a class and one for their mean: name, cases, Dice, IoU, HD95, NSD."""
+    items = [*zip(names, summary["classes"], strict=True), ("mean", summary["foreground"])]
+    return [
+        (
+            name,
+            str(item["dice"]["num_cases"]),
+            *(_score(item, metric) for metric in ("dice", "iou", "hd95", "nsd")),
+        )
+        for name, item in items
+    ]
+
+
+SCORE_COLUMNS = ("class", "cases", "Dice", "IoU", "HD95", "NSD")
+
+
+def print_summary(summary: Mapping) -> None:
+    """Print what a run came to: scores of each fold, and where model and report are."""
+    for fold in summary["folds"]:
+        title = f"{fold['configuration']} fold {fold['fold']}: {fold['steps']} steps in "
+        title += duration_text(fold["train_seconds"])
+        if fold["summary"] is None:
+            print(f"{title}; trained on all cases, no validation")
+            continue
+        print_table(title, SCORE_COLUMNS, score_rows(summary["classes"], fold["summary"]))
+    if "zip" in summary:
+        print(f"model: {summary['model']}")
+        print(f"zip: {summary['zip']['path']} ({size_text(summary['zip']['bytes'])})")
+    if "report" in summary:
+        print(f"report: {summary['report']}")
+
+
+def print_evaluation(evaluation: "Evaluation") -> None:
+    """Print scores by class and by case, and the references that no prediction matches."""
+    print_table("By case, lowest Dice first", *evaluation.case_table())
+    print_table("By class (mean and 95 % bootstrap interval)", *evaluation.table())
+    if evaluation.not_predicted:
+        print(f"not predicted, in no score: {', '.join(evaluation.not_predicted)}")

@@ -1,0 +1,20 @@
+"""`autoseg ensemble`."""
+
+from autoseg.cli import options
+
+
+def ensemble(
+    workspace: options.WorkspaceOption = None, json_: options.JsonOption = False
+) -> None:
+    """Choose the ensemble and the post-processing on out-of-fold predictions."""
+    from autoseg.cli import display
+    from autoseg.cli.session import open_workspace
+    from autoseg.dataset.dataset import Dataset
+    from autoseg.pipeline.finishing import choose
+    from autoseg.pipeline.summary import summarise_run
+    from autoseg.plan.plan import Plan
+
+    place = open_workspace(workspace)
+    choose(Plan.load(place.plan), Dataset.load(place.dataset), place)
+    summary = summarise_run(place)
+    display.print_json(summary) if json_ else display.print_summary(summary)

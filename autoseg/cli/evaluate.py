@@ -1,0 +1,30 @@
+"""`autoseg evaluate`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from autoseg.cli import options
+
+
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(help="Folder of predicted masks.")],
+    references: Annotated[Path, typer.Argument(help="Folder of reference masks.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the scores as JSON.")
+    ] = None,
+    json_: options.JsonOption = False,
+) -> None:
+    """Compare predicted masks with references: Dice, IoU, HD95, NSD by case and class."""
+    from autoseg.cli import display
+    from autoseg.evaluate.folders import evaluate_folders
+    from autoseg.workspace import write_text
+
+    evaluation = evaluate_folders(predictions, references)
+    if output is not None:
+        write_text(output, evaluation.to_json())
+    if json_:
+        display.print_json(evaluation.model_dump(mode="json"))
+        return
+    display.print_evaluation(evaluation)

@@ -1,0 +1,18 @@
+"""`autoseg report`."""
+
+from autoseg.cli import options
+
+
+def report(
+    workspace: options.WorkspaceOption = None,
+    no_images: options.NoImagesOption = False,
+    json_: options.JsonOption = False,
+) -> None:
+    """Write report.html from what is there: one file, offline."""
+    from autoseg.cli import display
+    from autoseg.cli.session import open_workspace
+    from autoseg.report.render import render_report
+
+    place = open_workspace(workspace)
+    render_report(place, images=not no_images)
+    display.print_json({"report": str(place.report)}) if json_ else print(place.report)

@@ -1,0 +1,48 @@
+"""`autoseg run`."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from autoseg.cli import options
+
+
+def run(  # noqa: PLR0913 - one parameter an option
+    dataset: options.DatasetArgument,
+    workspace: options.NewWorkspaceOption = None,
+    spec: options.SpecOption = None,
+    planner: Annotated[str, typer.Option("--planner", help="Who decides.")] = "auto",
+    budget: options.BudgetOption = None,
+    group_by: options.GroupOption = None,
+    workers: options.WorkersOption = 1,
+    no_images: options.NoImagesOption = False,
+    json_: options.JsonOption = False,
+) -> None:
+    """Plan, train and everything after, in one go."""
+    from autoseg.cli import display
+    from autoseg.cli.session import log_to
+    from autoseg.cli.training import run_training
+    from autoseg.pipeline.planning import PlanOptions, make_plan
+    from autoseg.pipeline.training import TrainOptions
+
+    wanted = PlanOptions(
+        dataset=dataset,
+        workspace=workspace,
+        spec=spec,
+        planner=planner,
+        budget_s=budget,
+        group_by=group_by,
+    )
+    with display.Progress() as progress:
+        outcome = make_plan(wanted, lambda _, done, total: progress.update("measure", done, total))
+    log_to(outcome.workspace)
+    if not json_:
+        display.print_outcome(outcome)
+    training = TrainOptions(
+        workspace=outcome.workspace,
+        num_workers=workers,
+        images=not no_images,
+        command=("autoseg", *sys.argv[1:]),
+    )
+    run_training(training, as_json=json_)

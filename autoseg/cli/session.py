@@ -1,0 +1,51 @@
+"""What commands on a workspace share: finding it, its log file, and a graceful stop."""
+
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from autoseg.workspace import Workspace, find_workspace
+
+
+def open_workspace(root: Path | None) -> Workspace:
+    """Return the named workspace, or the only one here, and send the log to its file."""
+    workspace = Workspace(root.absolute()) if root is not None else find_workspace(Path.cwd())
+    log_to(workspace)
+    return workspace
+
+
+def log_to(workspace: Workspace) -> None:
+    """Append everything that is logged to the workspace's log file."""
+    if not workspace.root.is_dir():
+        return
+    logger = logging.getLogger("autoseg")
+    handler = logging.FileHandler(workspace.log, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger.addHandler(handler)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Yield a function that says whether the user asked to stop (SIGINT or SIGTERM).
+
+    The first signal asks for a stop at the next safe place; a second SIGINT interrupts at once.
+    """
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("stopping after saving; once more to stop at once", file=sys.stderr, flush=True)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, ask) for number in numbers]
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,119 @@
+"""nnU-Net's raw folders: dataset.json, imagesTr/<case>_0000.ext, labelsTr/<case>.ext."""
+
+import json
+from pathlib import Path
+
+from autoseg.dataset.dataset import DatasetSpec
+from autoseg.dataset.formats.pairing import Layout, check_channels, pair_files
+from autoseg.dataset.label_values import declared_labels
+from autoseg.errors import DatasetError
+from autoseg.runtime.recipe import Labels
+
+DESCRIPTION = "dataset.json"
+IMAGES, LABELS = "imagesTr", "labelsTr"
+
+
+def is_found(root: Path) -> bool:
+    """Return whether a folder has this layout."""
+    return (root / IMAGES).is_dir() or ((root / DESCRIPTION).is_file() and (root / LABELS).is_dir())
+
+
+def find_cases(root: Path, spec: DatasetSpec) -> Layout:
+    """Return the cases, channels and labels of a raw folder; what `spec` declares goes first.
+
+    Raises
+    ------
+    DatasetError
+        dataset.json is missing or makes no sense, or has regions. Problems of pairing are returned.
+    """
+    description = _read_description(root / DESCRIPTION)
+    channels = spec.channels or parse_channels(description)
+    labels = parse_labels(description, spec)
+    ending = description.get("file_ending")
+    if ending is not None and not isinstance(ending, str):
+        raise _refusal("file_ending", ending, 'an ending such as ".nii.gz"')
+    pairing = pair_files(root, IMAGES, LABELS, ending=ending)
+    return Layout(check_channels(pairing, channels), channels, labels)
+
+
+def _refusal(key: str, found: object, expected: str) -> DatasetError:
+    text = json.dumps(found)
+    text = text if len(text) < 200 else text[:197] + "..."
+    return DatasetError(
+        found=f"{DESCRIPTION}: {key}: {text}",
+        expected=expected,
+        fix=f"correct {key!r} in {DESCRIPTION}",
+    )
+
+
+def _read_description(path: Path) -> dict:
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise DatasetError(
+            found=f"{IMAGES}/ but no {DESCRIPTION} in {path.parent}",
+            expected=f"nnU-Net's {DESCRIPTION} with channel_names, labels and file_ending",
+            fix=f"write {DESCRIPTION}, or rename the folders to images/ and labels/",
+        ) from None
+    except ValueError as error:
+        raise DatasetError(
+            found=f"{path} is no JSON: {error}", expected="a JSON object", fix="correct the file"
+        ) from None
+    if not isinstance(content, dict):
+        raise DatasetError(
+            found=f"{path} holds no JSON object",
+            expected="an object with channel_names, labels and file_ending",
+            fix="correct the file",
+        )
+    return content
+
+
+def parse_channels(description: dict) -> tuple[str, ...]:
+    """Return the names of the channels in the content of dataset.json, new style or old.
+
+    Raises
+    ------
+    DatasetError
+        They are missing or misnumbered.
+    """
+    key = "channel_names" if "channel_names" in description else "modality"
+    names = description.get(key)
+    form = 'an object {"0": name, "1": name, ...} with the numbers from 0 without gaps'
+    if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
+        raise _refusal("channel_names", names, form)
+    if not names or not all(isinstance(name, str) for name in names.values()):
+        raise _refusal(key, names, form)
+    return tuple(names[str(i)] for i in range(len(names)))
+
+
+def parse_labels(description: dict, spec: DatasetSpec) -> Labels:
+    """Return the classes in the content of dataset.json, new style or old, unless `spec` has them.
+
+    Raises
+    ------
+    DatasetError
+        They are missing, regions, or no whole numbers.
+    """
+    if spec.labels is not None:
+        return declared_labels(spec.labels, spec.ignore)
+    values = description.get("labels")
+    if not isinstance(values, dict) or not values:
+        raise _refusal("labels", values, 'an object {"background": 0, "name": value, ...}')
+    if all(isinstance(name, str) for name in values.values()):  # the old style: value -> name
+        values = {name: _number(value) for value, name in values.items()}
+    regions = [name for name, value in values.items() if isinstance(value, list)]
+    if regions or description.get("regions_class_order"):
+        raise DatasetError(
+            found=f"{DESCRIPTION}: regions (overlapping classes): {', '.join(regions)}",
+            expected="classes with one whole number each; regions are not supported yet",
+            fix="give every class its own number, here or in a file given with --spec",
+        )
+    if not all(type(value) is int for value in values.values()):
+        raise _refusal("labels", values, "a whole number for every class")
+    numbers = {str(name): int(value) for name, value in values.items()}
+    ignore = numbers.pop("ignore", spec.ignore)
+    return declared_labels(numbers, ignore)
+
+
+def _number(text: str) -> int | str:
+    return int(text) if text.lstrip("-").isdecimal() else text

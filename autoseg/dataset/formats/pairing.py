@@ -1,0 +1,153 @@
+"""Which files belong together: images and labels by their names, channels by their suffix."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from autoseg.runtime.images import case_stem, is_image
+from autoseg.runtime.recipe import Labels
+
+CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """The files of one case; absolute paths."""
+
+    case_id: str
+    images: tuple[Path, ...]
+    """By rising channel."""
+    channels: tuple[int, ...]
+    """Channel numbers in the names; (0,) where names have none."""
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """All cases of a folder, and what does not fit."""
+
+    files: tuple[CaseFiles, ...]
+    has_suffix: bool
+    """Names of images end in `_0000` and so on, the number of the channel."""
+    problems: tuple[str, ...]
+    """One line each, naming the file."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a format found."""
+
+    pairing: Pairing
+    channels: tuple[str, ...] | None
+    """None: neither declared nor told by the names."""
+    labels: Labels | None
+    """None: not declared."""
+
+
+def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> Pairing:
+    """Return the cases in two folders; files with other endings than `ending` are left aside."""
+    image_files = _image_files(root / images, ending)
+    by_stem = defaultdict(list)
+    for path in _image_files(root / labels, ending):
+        by_stem[case_stem(path)].append(path)
+    has_suffix = _has_suffix([case_stem(path) for path in image_files], set(by_stem))
+    cases, problems = _by_case(image_files, has_suffix=has_suffix)
+    problems += [
+        f"{labels}/{path.name}: labels of the same name in {paths[0].name}"
+        for paths in by_stem.values()
+        for path in paths[1:]
+    ]
+    files = []
+    for case_id, paths in cases.items():
+        if case_id in by_stem:
+            order = sorted(paths)
+            found = tuple(paths[channel] for channel in order)
+            files.append(CaseFiles(case_id, found, tuple(order), by_stem[case_id][0]))
+        elif paths:
+            first = paths[min(paths)].name
+            problems.append(f"{images}/{first}: no labels {labels}/{case_id}.*")
+    alone = sorted(set(by_stem) - set(cases))
+    problems += [f"{labels}/{by_stem[stem][0].name}: no image {images}/{stem}*" for stem in alone]
+    if not image_files:
+        problems = [_no_images(root / images, ending)]
+    return Pairing(tuple(sorted(files, key=lambda f: f.case_id)), has_suffix, tuple(problems))
+
+
+def check_channels(pairing: Pairing, channels: tuple[str, ...]) -> Pairing:
+    """Return the pairing with a problem for each case that lacks a channel or has one too many.
+
+    A lone `_0000` file of each case may hold all channels, as colour pictures do; its content is
+    checked when it is read.
+    """
+    if not pairing.has_suffix or {files.channels for files in pairing.files} == {(0,)}:
+        return pairing
+    problems = []
+    for files in pairing.files:
+        where = f"{files.images[0].parent.name}/{files.case_id}"
+        problems += [
+            f"{where}_{index:04d}.*: missing, it is channel {index} ({name})"
+            for index, name in enumerate(channels)
+            if index not in files.channels
+        ]
+        problems += [
+            f"{files.images[0].parent.name}/{path.name}: only {len(channels)} channels are declared"
+            for channel, path in zip(files.channels, files.images, strict=True)
+            if channel >= len(channels)
+        ]
+    return replace(pairing, problems=(*pairing.problems, *problems))
+
+
+def _image_files(folder: Path, ending: str | None) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if is_image(path) and (ending is None or path.name.endswith(ending))
+    )
+
+
+def _has_suffix(stems: Iterable[str], labels: set[str]) -> bool:
+    """Return whether names match labels better without a number of four digits than with it."""
+    plain, stripped, has_numbers = 0, 0, True
+    for stem in stems:
+        match = CHANNEL_SUFFIX.fullmatch(stem)
+        has_numbers = has_numbers and match is not None
+        plain += stem in labels
+        stripped += match is not None and match["case"] in labels
+    return stripped > plain or (has_numbers and not plain)
+
+
+def _by_case(
+    paths: Iterable[Path], *, has_suffix: bool
+) -> tuple[dict[str, dict[int, Path]], list[str]]:
+    """Return the images of each case by channel, and the files that have no place there."""
+    cases: dict[str, dict[int, Path]] = defaultdict(dict)
+    problems = []
+    for path in paths:
+        where = f"{path.parent.name}/{path.name}"
+        case_id, channel = _split(path, has_suffix=has_suffix)
+        if channel is None:
+            problems.append(f"{where}: no channel number such as _0000 in its name")
+        elif channel in cases[case_id]:
+            problems.append(f"{where}: an image of the same name in {cases[case_id][channel].name}")
+        else:
+            cases[case_id][channel] = path
+    return cases, problems
+
+
+def _split(path: Path, *, has_suffix: bool) -> tuple[str, int | None]:
+    """Return the case's id and the channel's number, None if it should be there and is not."""
+    stem = case_stem(path)
+    if not has_suffix:
+        return stem, 0
+    match = CHANNEL_SUFFIX.fullmatch(stem)
+    return (match["case"], int(match["channel"])) if match else (stem, None)
+
+
+def _no_images(folder: Path, ending: str | None) -> str:
+    others = sorted({path.suffix for path in folder.iterdir() if path.is_file()})
+    what = f"files ending in {ending}" if ending else "images of a known format"
+    return f"{folder.name}/: no {what}" + (f", only {', '.join(others)}" if others else "")

@@ -1,0 +1,131 @@
+"""Label values in files and class indices of the network: each other's inverse.
+
+Letters in shapes: S spatial axes.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import DatasetError
+from autoseg.runtime.images import smallest_type
+from autoseg.runtime.recipe import Labels
+
+IGNORE = -1
+"""Class index of voxels without annotation."""
+MAX_UNDECLARED = 32
+"""More different values than this in undeclared masks are no classes: noise, or instances."""
+MAX_SHOWN = 10
+MAX_TABLE = 1 << 16
+"""Widest range of values that is translated by a table."""
+
+
+def declared_labels(values: Mapping[str, int], ignore: int | None) -> Labels:
+    """Return the declared classes: "background", or else the first, then by rising value.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two classes, or a value that is given twice.
+    """
+    names = list(values)
+    duplicates = {v for v in values.values() if list(values.values()).count(v) > 1}
+    if ignore is not None and ignore in values.values():
+        duplicates.add(ignore)
+    if len(names) < 2 or duplicates:
+        listed = ", ".join(f"{name}: {value}" for name, value in values.items())
+        twice = f", with {sorted(duplicates)} twice" if duplicates else ""
+        raise DatasetError(
+            found=f"labels {{{listed}}}, ignore {ignore}{twice}",
+            expected="a background and at least one other class, each with its own value",
+            fix="correct the labels in dataset.json or in the file given with --spec",
+        )
+    background = next((name for name in names if name.casefold() == "background"), names[0])
+    others = sorted((name for name in names if name != background), key=lambda name: values[name])
+    order = (background, *others)
+    return Labels(names=order, values=tuple(values[name] for name in order), ignore=ignore)
+
+
+def found_labels(values: Iterable[int], ignore: int | None) -> Labels:
+    """Return the classes of masks without a declaration: the values in rising order, lowest first.
+
+    Raises
+    ------
+    DatasetError
+        There are more than `MAX_UNDECLARED` values, or fewer than two.
+    """
+    order = tuple(sorted({int(value) for value in values} - {ignore}))
+    if len(order) > MAX_UNDECLARED:
+        raise DatasetError(
+            found=f"{len(order)} different values in the masks: {listing(order)}",
+            expected=f"at most {MAX_UNDECLARED} values, one a class",
+            fix="if the masks were stored as JPEG or resized with interpolation, export them again "
+            "without (PNG, nearest neighbour); if they number instances, merge these to classes; "
+            "else declare the labels in a file given with --spec",
+        )
+    if len(order) < 2:
+        raise DatasetError(
+            found=f"only the value {listing(order) or 'to be ignored'} in all masks: no foreground",
+            expected="a background and at least one other class",
+            fix="check that the masks are annotated and were exported completely",
+        )
+    names = ("background", *(f"class_{value}" for value in order[1:]))
+    return Labels(names=names, values=order, ignore=ignore)
+
+
+def to_classes(values: NDArray, labels: Labels) -> NDArray:
+    """Return (*S) class indices of (*S) values in a file; `IGNORE` where nothing is annotated.
+
+    int8 where 127 classes suffice, else int16.
+
+    Raises
+    ------
+    DatasetError
+        The file holds values that no class has.
+    """
+    low, high = int(values.min()), int(values.max())
+    unknown = len(labels.values)  # an index that no class has, replaced by an error below
+    kind = np.int8 if unknown <= np.iinfo(np.int8).max else np.int16
+    pairs = [*zip(labels.values, range(unknown), strict=True)]
+    if labels.ignore is not None:
+        pairs.append((labels.ignore, IGNORE))
+    if high - low < MAX_TABLE:
+        table = np.full(high - low + 1, unknown, kind)
+        for value, index in pairs:
+            if low <= value <= high:
+                table[value - low] = index
+        positions = values if low == 0 else values.astype(np.int64) - low
+        classes = table[positions]
+    else:
+        classes = np.full(values.shape, unknown, kind)
+        for value, index in pairs:
+            classes[values == value] = index
+    missing = classes == unknown
+    if missing.any():
+        _refuse(np.unique(values[missing]), labels)
+    return classes
+
+
+def to_values(classes: NDArray, labels: Labels) -> NDArray:
+    """Return (*S) values for a user's file from (*S) class indices, in the smallest type."""
+    ignore = labels.values[0] if labels.ignore is None else labels.ignore
+    table = np.array([*labels.values, ignore])  # index -1 is IGNORE
+    return table.astype(smallest_type(table))[classes]
+
+
+def listing(values: Iterable[int]) -> str:
+    """Return values as text, the first `MAX_SHOWN` of them."""
+    order = [int(value) for value in values]
+    more = f" and {len(order) - MAX_SHOWN} more" if len(order) > MAX_SHOWN else ""
+    return ", ".join(str(value) for value in order[:MAX_SHOWN]) + more
+
+
+def _refuse(unknown: NDArray, labels: Labels) -> None:
+    declared = ", ".join(f"{v} ({n})" for v, n in zip(labels.values, labels.names, strict=True))
+    ignored = "" if labels.ignore is None else f", {labels.ignore} (ignored)"
+    raise DatasetError(
+        found=f"label values {listing(unknown)}, which no class has",
+        expected=f"only the values {declared}{ignored}",
+        fix="correct the labels in the file, or declare the missing classes",
+    )

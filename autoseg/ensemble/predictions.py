@@ -1,0 +1,14 @@
+"""Where the out-of-fold predictions of a fold are."""
+
+from pathlib import Path
+
+from autoseg.runtime.images import case_stem, is_image
+from autoseg.workspace import FoldFolder
+
+
+def find_predictions(folder: FoldFolder) -> dict[str, Path]:
+    """Return the label maps of a fold's validation cases by case, whatever their format."""
+    if not folder.validation.is_dir():
+        return {}
+    paths = sorted(path for path in folder.validation.iterdir() if is_image(path))
+    return {case_stem(path): path for path in paths}

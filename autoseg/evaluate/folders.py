@@ -1,0 +1,259 @@
+"""Scores of a folder of predictions against a folder of references: `autoseg evaluate`."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import AutosegError, DatasetError
+from autoseg.evaluate.score import score_case
+from autoseg.evaluate.scores import CaseScore
+from autoseg.evaluate.statistics import METRICS, MetricSummary, Summary, case_mean, summarise
+from autoseg.record import Record, autoseg_version
+from autoseg.runtime.images import Image, case_stem, is_image, read_labels, same_spacing
+
+MAX_VALUES = 256
+"""More values than this are not labels: most likely the folder holds images."""
+
+
+class Evaluation(Record):
+    """Agreement of two folders of label maps."""
+
+    schema_version: Literal[1] = 1
+    autoseg_version: str
+    predictions: str
+    references: str
+    unit: Literal["mm", "pixel"]
+    nsd_tolerance: float
+    """In `unit`."""
+    values: tuple[int, ...]
+    """Value of each class in the files, found in them; the lowest is the background."""
+    ignore: int | None
+    scores: tuple[CaseScore, ...]
+    summary: Summary
+    not_predicted: tuple[str, ...]
+    """References without a prediction: in no score."""
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return column titles and rows of text: one row a class, last the foreground mean."""
+        titles = (
+            "Dice",
+            "IoU",
+            f"HD95 ({self.unit})",
+            f"NSD (±{self.nsd_tolerance:g} {self.unit})",
+        )
+        names = [f"value {value}" for value in self.values[1:]] + ["foreground mean"]
+        rows = []
+        for name, row in zip(names, (*self.summary.classes, self.summary.foreground), strict=True):
+            cells = [_interval_text(getattr(row, metric)) for metric in METRICS]
+            rows.append((name, *cells, f"{row.dice.num_cases} of {self.summary.num_cases}"))
+        return ("class", *titles, "cases counted"), rows
+
+    def case_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Return column titles and rows of text: one row a case, the lowest Dice first."""
+        rows = []
+        for score in sorted(self.scores, key=lambda score: case_mean(score) or 0.0):
+            cells = [_number_text(item.dice) for item in score.classes]
+            rows.append((score.case_id, _number_text(case_mean(score)), *cells))
+        return ("case", "mean Dice", *(f"value {value}" for value in self.values[1:])), rows
+
+
+def evaluate_folders(
+    predictions: Path,
+    references: Path,
+    *,
+    ignore: int | None = None,
+    tolerance: float | None = None,
+    num_threads: int = 2,
+) -> Evaluation:
+    """Return the scores of each prediction against the reference of the same name.
+
+    Parameters
+    ----------
+    predictions, references
+        Folders of label maps, matched by file name without ending.
+    ignore
+        Value in the references that marks voxels without annotation.
+    tolerance
+        Of the NSD; without it the larger of the two finest spacings, the median over cases.
+    num_threads
+        Cases worked on at the same time.
+
+    Raises
+    ------
+    DatasetError
+        Every prediction without a reference, every unreadable file, and every pair that differs
+        in shape or spacing.
+    """
+    pairs, not_predicted = _pair(predictions, references)
+    with ThreadPoolExecutor(num_threads) as pool:
+        looks = list(pool.map(_look, pairs))
+        _raise_all([problem for look in looks for problem in look.problems])
+        values = _common_values(looks, ignore)
+        if tolerance is None:
+            spacings = np.median([look.spacing for look in looks], axis=0)
+            tolerance = float(np.sort(spacings)[:2].max())
+        score = _scorer(values, ignore, tolerance)
+        scores = tuple(pool.map(score, pairs))
+    return Evaluation(
+        autoseg_version=autoseg_version(),
+        predictions=str(predictions),
+        references=str(references),
+        unit=looks[0].unit,
+        nsd_tolerance=tolerance,
+        values=values,
+        ignore=ignore,
+        scores=scores,
+        summary=summarise(scores),
+        not_predicted=not_predicted,
+    )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """The two files of one case."""
+
+    case_id: str
+    prediction: Path
+    reference: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """What a first look at a pair found."""
+
+    problems: tuple[str, ...] = ()
+    values: frozenset[int] = frozenset()
+    spacing: tuple[float, ...] = ()
+    unit: Literal["mm", "pixel"] = "mm"
+
+
+def _pair(predictions: Path, references: Path) -> tuple[list[_Pair], tuple[str, ...]]:
+    """Return the pairs, and the names of references that have no prediction."""
+    predicted, expected = _by_stem(predictions), _by_stem(references)
+    _raise_all(
+        [
+            f"{path}: no reference named {stem} in {references}"
+            for stem, path in predicted.items()
+            if stem not in expected
+        ]
+    )
+    pairs = [_Pair(stem, path, expected[stem]) for stem, path in predicted.items()]
+    return pairs, tuple(stem for stem in expected if stem not in predicted)
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images in a folder by name without ending, sorted."""
+    if not folder.is_dir():
+        raise DatasetError(
+            found=f"no folder {folder}",
+            expected="a folder of label maps",
+            fix="correct the path; the order is PREDICTIONS REFERENCES",
+        )
+    found: dict[str, Path] = {}
+    problems = []
+    for path in sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)):
+        stem = case_stem(path)
+        if stem in found:
+            problems.append(f"{folder}: {found[stem].name} and {path.name} have the same name")
+        found[stem] = path
+    _raise_all(problems)
+    if not found:
+        raise DatasetError(
+            found=f"no label map in {folder}",
+            expected="files such as case.nii.gz or case.png",
+            fix="correct the path, or convert the files to a format that autoseg reads",
+        )
+    return found
+
+
+def _raise_all(problems: list[str]) -> None:
+    """Raise one error that lists all problems, if there are any."""
+    if problems:
+        raise DatasetError(
+            found="\n".join(problems),
+            expected="for each prediction one readable reference of its name, shape and spacing",
+            fix="correct, add or remove the files listed, then run the command again",
+        )
+
+
+def _look(pair: _Pair) -> _Look:
+    """Read both files of a pair and return what they hold, and what is wrong with them."""
+    try:
+        prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+    except AutosegError as error:
+        return _Look(problems=(error.found,))
+    problems = [
+        f"{pair.prediction}: {name} {ours}, but {theirs} in {pair.reference}"
+        for name, ours, theirs, is_same in _comparisons(prediction, reference)
+        if not is_same
+    ]
+    values = {int(v) for image in (prediction, reference) for v in np.unique(image.array)}
+    if len(values) > MAX_VALUES:
+        problems.append(f"{pair.prediction}, {pair.reference}: {len(values)} different values")
+    return _Look(
+        problems=tuple(problems),
+        values=frozenset(values),
+        spacing=reference.geometry.spacing,
+        unit=reference.geometry.unit,
+    )
+
+
+def _comparisons(first: Image, second: Image) -> list[tuple[str, tuple, tuple, bool]]:
+    """Return what must be the same in both: name, both values, whether it is."""
+    spacings = first.geometry.spacing, second.geometry.spacing
+    is_same = len(spacings[0]) != len(spacings[1]) or same_spacing(*spacings)
+    return [
+        ("shape", first.shape, second.shape, first.shape == second.shape),
+        ("spacing", *spacings, is_same),
+    ]
+
+
+def _common_values(looks: Sequence[_Look], ignore: int | None) -> tuple[int, ...]:
+    """Return the values of all files, rising; the first is the background."""
+    if len({len(look.spacing) for look in looks}) > 1:
+        _raise_all(["2D and 3D label maps are mixed"])
+    values = tuple(sorted(frozenset().union(*(look.values for look in looks)) - {ignore}))
+    if len(values) < 2:
+        _raise_all([f"no label map holds a class: the only value is {values}"])
+    return values
+
+
+def _scorer(
+    values: tuple[int, ...], ignore: int | None, tolerance: float
+) -> Callable[[_Pair], CaseScore]:
+    """Return the function that scores a pair."""
+
+    def to_classes(image: Image) -> NDArray[np.int16]:
+        labels = image.array[0]
+        classes = np.searchsorted(values, labels).astype(np.int16)
+        if ignore is not None:
+            classes[labels == ignore] = -1
+        return classes
+
+    def score(pair: _Pair) -> CaseScore:
+        prediction, reference = read_labels(pair.prediction), read_labels(pair.reference)
+        return score_case(
+            pair.case_id,
+            np.maximum(to_classes(prediction), 0),
+            to_classes(reference),
+            reference.geometry.spacing,
+            num_classes=len(values),
+            tolerance=tolerance,
+        )
+
+    return score
+
+
+def _number_text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _interval_text(item: MetricSummary) -> str:
+    if item.mean is None:
+        return "-"
+    return f"{item.mean:.4f} [{item.low:.4f}, {item.high:.4f}]"

@@ -1,0 +1,90 @@
+"""The network of an artifact: normalisation and all folds of a configuration in one module.
+
+Letters in shapes: B tiles in a batch, C channels, K classes, P axes of the patch.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.errors import ExportError
+from autoseg.network.build import build_network
+from autoseg.plan.plan import ConfigurationPlan
+from autoseg.runtime.recipe import Recipe
+from autoseg.workspace import Workspace
+
+FLOAT_MAX = torch.finfo(torch.float32).max
+
+
+@final
+class FoldEnsemble(nn.Module):
+    """Clip and normalise a tile, run every fold, average the logits; fp32 but for the folds.
+
+    Parameters
+    ----------
+    folds
+        Networks (B, C, *P) -> (B, K, *P).
+    lower, upper
+        Bounds of each channel of the raw tile.
+    """
+
+    lower: Tensor
+    upper: Tensor
+
+    def __init__(
+        self, folds: Sequence[nn.Module], lower: Sequence[float], upper: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.folds = nn.ModuleList(folds)
+        self.is_bounded = any(value > -FLOAT_MAX for value in lower) or any(
+            value < FLOAT_MAX for value in upper
+        )
+        self.register_buffer("lower", torch.tensor(lower, dtype=torch.float32))
+        self.register_buffer("upper", torch.tensor(upper, dtype=torch.float32))
+
+    def forward(self, tile: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+        """Return logits (B, K, *P) of (B, C, *P), (B, C) and (B, C)."""
+        axes = (1,) * (tile.ndim - 2)
+        if self.is_bounded:
+            tile = torch.minimum(tile, self.upper.reshape(1, -1, *axes))
+            tile = torch.maximum(tile, self.lower.reshape(1, -1, *axes))
+        index = (..., *(None for _ in axes))
+        normal = (tile - mean[index]) / std[index]
+        total = self.folds[0](normal).float()
+        for fold in self.folds[1:]:
+            total = total + fold(normal).float()
+        return total / len(self.folds)
+
+
+def load_folds(
+    workspace: Workspace, configuration: ConfigurationPlan, folds: Sequence[str]
+) -> list[nn.Module]:
+    """Return the trained networks of some folds, on the CPU, in evaluation mode."""
+    networks = []
+    for fold in folds:
+        network = build_network(configuration.network)
+        network.load_state_dict(_weights(workspace.fold(configuration.name, fold).final))
+        networks.append(network.float().eval().requires_grad_(requires_grad=False))
+    return networks
+
+
+def _weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ExportError(
+            found=f"no file {path}",
+            expected="the final weights of every fold of the ensemble",
+            fix="run `autoseg train` until these folds are finished",
+        ) from None
+
+
+def make_ensemble(folds: Sequence[nn.Module], recipe: Recipe) -> FoldEnsemble:
+    """Return the module that is exported; bounds apply to raw input only."""
+    raw = recipe.order == "resample-normalise"
+    lower = [-FLOAT_MAX if c.lower is None or not raw else c.lower for c in recipe.channels]
+    upper = [FLOAT_MAX if c.upper is None or not raw else c.upper for c in recipe.channels]
+    return FoldEnsemble(folds, lower, upper).eval()

@@ -1,0 +1,189 @@
+"""What this machine is: a record that planners read. No torch, no environment variables."""
+
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from autoseg.errors import AutosegError
+from autoseg.record import Record
+
+Device = Literal["cpu", "cuda", "mps"]
+Precision = Literal["fp32", "bf16", "fp16"]
+
+MATRIX_SIZE = 1024
+"""Edge of the matrices multiplied to measure throughput: large enough to fill every core's units."""
+MEASURE_S = 0.25
+"""Time spent on the measurement; the best of all products counts, so other work disturbs little."""
+FLOPS_DIGITS = 2
+"""Measured throughput is rounded to this many digits, so that plans repeat on one machine."""
+
+BF16_FEATURES = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Names under which processors announce bfloat16 arithmetic (x86, x86 tiles, ARM)."""
+
+
+class Gpu(Record):
+    """One graphics processor."""
+
+    name: str
+    memory_bytes: int
+
+
+class Machine(Record):
+    """What a planner knows about the machine that will train."""
+
+    num_cpus: int
+    """Usable by this process: affinity and container quota respected."""
+    memory_bytes: int
+    """Of the machine or of the container, whichever is less."""
+    gpus: tuple[Gpu, ...]
+    cpu_features: tuple[str, ...]
+    """Those that matter here: the processor's bfloat16 and vector extensions."""
+    flops: float
+    """float32 operations a second of all usable cores, in a matrix product."""
+    system: str
+    python: str
+
+    @property
+    def device(self) -> Device:
+        """The best device to train on."""
+        if self.gpus:
+            return "cuda"
+        return "mps" if self.system.startswith("Darwin-arm64") else "cpu"
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether the processor multiplies bfloat16 numbers natively."""
+        return not BF16_FEATURES.isdisjoint(self.cpu_features)
+
+    def training_precision(self, device: Device) -> Precision:
+        """Return the precision that training is expected to use on a device."""
+        if device == "cuda":
+            return "fp16"
+        return "bf16" if device == "cpu" and self.has_bf16 else "fp32"
+
+    def resolve_device(self, name: str) -> Device:
+        """Return the kind of device that a user's word means ("auto", "cpu", "cuda:1", "mps").
+
+        Raises
+        ------
+        AutosegError
+            The word is unknown, or this machine has no such device.
+        """
+        if name == "auto":
+            return self.device
+        kind = name.split(":")[0]
+        if kind == "cpu":
+            return "cpu"
+        if kind == "cuda" and self.gpus:
+            return "cuda"
+        if kind == "mps" and self.device == "mps":
+            return "mps"
+        raise AutosegError(
+            found=f"device {name!r}; this machine has {self._devices()}",
+            expected="auto, cpu, cuda, cuda:1 or mps, and a machine that has it",
+            fix="correct --device, or leave it out to take the best device here",
+        )
+
+    def _devices(self) -> str:
+        gpus = ", ".join(gpu.name for gpu in self.gpus)
+        return f"a CPU and {gpus}" if gpus else f"a CPU{' and mps' * (self.device == 'mps')}"
+
+
+def measure_machine() -> Machine:
+    """Return this machine, measured in about a quarter of a second."""
+    return Machine(
+        num_cpus=usable_cpus(),
+        memory_bytes=usable_memory(),
+        gpus=_gpus(),
+        cpu_features=_cpu_features(),
+        flops=_matrix_flops(),
+        system=f"{platform.system()}-{platform.machine()}-{platform.release()}",
+        python=platform.python_version(),
+    )
+
+
+def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many processors this process may use: affinity, and the container's quota."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    count = len(affinity(0)) if affinity else os.cpu_count() or 1
+    quota = _read(cgroup / "cpu.max").split()  # version 2: "quota period" or "max period"
+    if len(quota) != 2:
+        quota = [
+            _read(cgroup / "cpu/cpu.cfs_quota_us"),
+            _read(cgroup / "cpu/cpu.cfs_period_us"),
+        ]
+    if all(word.isdigit() for word in quota) and int(quota[0]) > 0:
+        count = min(count, max(1, int(quota[0]) // int(quota[1])))
+    return count
+
+
+def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory of the machine or the container, whichever is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [
+        int(text)
+        for text in (
+            _read(cgroup / "memory.max"),
+            _read(cgroup / "memory/memory.limit_in_bytes"),
+        )
+        if text.isdigit()
+    ]
+    return min([physical, *limits])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+def _command(*words: str) -> str:
+    """Return what a command prints, empty if it is missing or fails."""
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _gpus() -> tuple[Gpu, ...]:
+    """Return the graphics processors that NVIDIA's tool lists."""
+    listing = _command(
+        "nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"
+    )
+    return parse_gpus(listing)
+
+
+def parse_gpus(listing: str) -> tuple[Gpu, ...]:
+    """Return the processors in lines "name, MiB"; other lines (e.g. partitions) are left out."""
+    gpus = []
+    for line in listing.splitlines():
+        name, _, mebibytes = line.rpartition(",")
+        if name and mebibytes.strip().isdigit():
+            gpus.append(Gpu(name=name.strip(), memory_bytes=int(mebibytes) * 2**20))
+    return tuple(gpus)
+
+
+def _cpu_features() -> tuple[str, ...]:
+    """Return the extensions that decide how fast a convolution is."""
+    text = _read(Path("/proc/cpuinfo")) or _command("sysctl", "-a", "hw.optional.arm")
+    words = set(text.lower().replace("feat_", "").replace(":", " ").replace(".", " ").split())
+    return tuple(sorted(words & (BF16_FEATURES | {"avx2", "avx512f", "avx512_vnni", "sve"})))
+
+
+def _matrix_flops() -> float:
+    """Return float32 operations a second: the best product within `MEASURE_S`."""
+    matrix = np.ones((MATRIX_SIZE, MATRIX_SIZE), dtype=np.float32)
+    result = np.empty_like(matrix)
+    best, end = np.inf, time.perf_counter() + MEASURE_S
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        np.matmul(matrix, matrix, out=result)
+        best = min(best, time.perf_counter() - start)
+    return float(f"{2.0 * MATRIX_SIZE**3 / best:.{FLOPS_DIGITS - 1}e}")

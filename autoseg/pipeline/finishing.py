@@ -1,0 +1,108 @@
+"""After training: choose the ensemble, export and verify it, write the report."""
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from autoseg.dataset.dataset import Dataset
+from autoseg.ensemble.choose import Ensemble, choose_ensemble
+from autoseg.ensemble.postprocessing import PostprocessingChoice, choose_postprocessing
+from autoseg.errors import WorkspaceError
+from autoseg.plan.plan import Plan
+from autoseg.record import autoseg_version
+from autoseg.report.render import render_report
+from autoseg.train.records import FoldResult
+from autoseg.workspace import Workspace, append_line, write_text
+
+LOG = logging.getLogger("autoseg")
+OnEvent = Callable[[Mapping[str, object]], None]
+
+
+def load_results(workspace: Workspace, plan: Plan) -> list[FoldResult]:
+    """Return the results of all folds that were trained with this plan, in order.
+
+    Raises
+    ------
+    WorkspaceError
+        No fold is trained.
+    """
+    digest = plan.digest()
+    paths = sorted(workspace.training.glob("*/fold_*/result.json"))
+    results = [FoldResult.load(path) for path in paths]
+    results = [result for result in results if result.plan_digest == digest]
+    if not results:
+        raise WorkspaceError(
+            found=f"no trained fold of this plan in {workspace.root}",
+            expected="at least one",
+            fix="run `autoseg train` first",
+        )
+    return results
+
+
+def choose(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
+    """Choose the ensemble and the post-processing on out-of-fold predictions; write both."""
+    results = load_results(workspace, plan)
+    ensemble = choose_ensemble(plan, workspace, results)
+    write_text(workspace.ensemble, ensemble.to_json())
+    choice = choose_postprocessing(plan, dataset, workspace, ensemble)
+    write_text(workspace.postprocessing, choice.to_json())
+
+
+def export(
+    plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str
+) -> None:
+    """Write the verified artifact model/ and model.zip."""
+    from autoseg.export.export import export_model
+
+    export_model(
+        plan,
+        dataset,
+        workspace,
+        Ensemble.load(workspace.ensemble),
+        PostprocessingChoice.load(workspace.postprocessing),
+        verification_case=verification_case,
+    )
+
+
+def finish(
+    plan: Plan,
+    dataset: Dataset,
+    workspace: Workspace,
+    *,
+    verification_case: str,
+    images: bool,
+    on_event: OnEvent,
+) -> None:
+    """Do what comes after training, each step only when its inputs have changed."""
+    on_event({"event": "step", "name": "ensemble"})
+    choose(plan, dataset, workspace)
+    inputs = _export_inputs(plan, workspace, verification_case)
+    mark = workspace.exported_from
+    if not _is_current(mark, inputs) or not workspace.model_zip.exists():
+        on_event({"event": "step", "name": "export"})
+        export(plan, dataset, workspace, verification_case=verification_case)
+        write_text(mark, inputs + "\n")
+        append_line(workspace.events, {"event": "exported", "inputs": inputs})
+    on_event({"event": "step", "name": "report"})
+    render_report(workspace, images=images)
+
+
+def _export_inputs(plan: Plan, workspace: Workspace, verification_case: str) -> str:
+    """Return a digest of everything that the artifact is made from."""
+    digest = hashlib.sha256(f"{autoseg_version()} {verification_case}".encode())
+    digest.update(plan.digest().encode())
+    ensemble = Ensemble.load(workspace.ensemble)
+    weights = [
+        workspace.fold(member.configuration, fold).final
+        for member in ensemble.members
+        for fold in member.folds
+    ]
+    for path in (workspace.ensemble, workspace.postprocessing, *weights):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_current(mark: Path, inputs: str) -> bool:
+    """Return whether an earlier call has done the step from the same inputs."""
+    return mark.exists() and mark.read_text(encoding="utf-8").strip() == inputs

@@ -1,0 +1,69 @@
+"""Planners by name: functions `PlanRequest -> Plan` in the entry-point group `autoseg.planners`."""
+
+import difflib
+from collections.abc import Callable
+from importlib.metadata import EntryPoint, entry_points
+
+from autoseg.errors import PlanError
+from autoseg.plan.plan import Plan
+from autoseg.plan.request import PlanRequest
+
+GROUP = "autoseg.planners"
+
+Planner = Callable[[PlanRequest], Plan]
+
+
+def planner_names() -> tuple[str, ...]:
+    """Return the names of all installed planners, sorted."""
+    return tuple(sorted({point.name for point in entry_points(group=GROUP)}))
+
+
+def load_planner(name: str) -> Planner:
+    """Return the planner of that name; nothing else is imported.
+
+    Raises
+    ------
+    PlanError
+        No package defines it, several do, or the one that does cannot be imported.
+    """
+    points = _distinct(name)
+    if len(points) == 1:
+        return _loaded(points[0])
+    names = planner_names()
+    if points:
+        owners = ", ".join(_owner(point) for point in points)
+        raise PlanError(
+            found=f"planner {name!r} is defined by several packages: {owners}",
+            expected="one package for each name",
+            fix="remove all but one of these packages",
+        )
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise PlanError(
+        found=f"planner {name!r}, which no installed package defines",
+        expected=f"one of {', '.join(names) or 'the installed planners (there are none)'}",
+        fix=f"{hint}Correct --planner, or install the package that defines it",
+    )
+
+
+def _distinct(name: str) -> list[EntryPoint]:
+    """Return the definitions of a name; an installation seen twice on the path counts once."""
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for point in entry_points(group=GROUP, name=name):
+        found.setdefault((_owner(point), point.value), point)
+    return list(found.values())
+
+
+def _owner(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _loaded(point: EntryPoint) -> Planner:
+    try:
+        return point.load()
+    except (ImportError, AttributeError) as error:
+        raise PlanError(
+            found=f"planner {point.name!r} of {_owner(point)} cannot be loaded: {error}",
+            expected=f"a function at {point.value}",
+            fix=f"install {_owner(point)} again, or choose another --planner",
+        ) from error

@@ -1,0 +1,325 @@
+"""Every case read once, prepared for all configurations, stored; resumable case by case.
+
+Cases are prepared by threads: reading, compressing and matrix products release Python's lock, and
+unlike processes threads need neither a start-up nor memory of their own.
+
+Letters in shapes: C channels, K classes, S' spatial axes of the prepared array, N voxels.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.dataset.case import read_case
+from autoseg.dataset.dataset import Case, Dataset
+from autoseg.errors import AutosegError
+from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
+from autoseg.runtime.crop import Box
+from autoseg.runtime.images import Image
+from autoseg.runtime.normalise import network_input
+from autoseg.runtime.prepare import (
+    place,
+    prepare,
+    prepare_labels,
+    recipe_change,
+    recipe_spacing,
+)
+from autoseg.runtime.recipe import Recipe
+from autoseg.seeds import stream
+from autoseg.workspace import Workspace
+
+ARRAYS_VERSION = 1
+"""Raised when the same plan leads to other arrays, so that old ones are not taken for current."""
+LOCATIONS_PER_CLASS = 10_000
+"""Voxels of each class that training may choose as centres of patches."""
+MAX_INT8_CLASSES = 127
+PROGRAM_BYTES = 300_000_000
+"""Memory of the program itself, without any case."""
+OLD_VOXEL_BYTES = 8
+"""Peak memory of a channel's voxel as read: its value and a copy in single precision."""
+NEW_VOXEL_BYTES = 18
+"""Peak memory of a channel's voxel as prepared: resampled, normalised, halved, compressed."""
+LABEL_VOXEL_BYTES = 14
+"""Peak memory of a voxel's label: two shares in single precision, indices, comparisons."""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """One configuration to prepare cases for."""
+
+    plan: ConfigurationPlan
+    store: CaseStore
+    recipe_digest: str
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One case as read."""
+
+    case_id: str
+    hash: str
+    image: Image
+    labels: NDArray[np.signedinteger]
+    """(*S) class indices."""
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Of the image's own axes."""
+        return self.image.geometry.spacing
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A case as it was prepared and written for one configuration."""
+
+    target: _Target
+    info: PreparedCase
+    box: Box
+
+
+def preprocess(
+    dataset: Dataset,
+    plan: Plan,
+    workspace: Workspace,
+    configurations: Sequence[str],
+    *,
+    num_workers: int,
+    on_case: Callable[[str, str], None],
+) -> None:
+    """Prepare every case for the named configurations; what is there and current stays.
+
+    `on_case` is called in this thread with configuration and case id, also for cases that were
+    there already.
+
+    Raises
+    ------
+    AutosegError
+        A case cannot be read or does not fit into memory, or the workspace cannot be written.
+    """
+    targets = [_target(plan, workspace, name) for name in configurations]
+    # Volumes first: chunks for 3D patches serve slices too, not the other way round.
+    targets.sort(key=lambda target: -len(target.plan.patch_size))
+    memory = _Memory(max(1, plan.ram_bytes - PROGRAM_BYTES))
+    workers = _affordable_workers(memory.total, targets, num_workers)
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+    try:
+        jobs = {
+            pool.submit(_prepare_case, dataset, plan, case, targets, memory): case.id
+            for case in dataset.cases
+        }
+        for job in as_completed(jobs):
+            job.result()
+            for target in targets:
+                on_case(target.plan.name, jobs[job])
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _target(plan: Plan, workspace: Workspace, name: str) -> _Target:
+    configuration = plan.configuration(name)
+    digest = recipe_digest(configuration.recipe, plan)
+    return _Target(configuration, CaseStore(workspace.preprocessed(name)), digest)
+
+
+def recipe_digest(recipe: Recipe, plan: Plan) -> str:
+    """Return a SHA-256 of everything but the source that prepared arrays depend on."""
+    content = {
+        "version": ARRAYS_VERSION,
+        "transpose": recipe.transpose,
+        "spacing": recipe.spacing,
+        "channels": [asdict(channel) for channel in recipe.channels],
+        "order": recipe.order,
+        "spline_order": recipe.spline_order,
+        "coarse_ratio": recipe.coarse_ratio,
+        "labels": asdict(plan.labels),
+        "seed": plan.seed,
+        "locations": LOCATIONS_PER_CLASS,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def source_hash(dataset: Dataset, case: Case) -> str:
+    """Return a SHA-256 of the names, sizes and times of a case's files."""
+    digest = hashlib.sha256()
+    for name in (*case.images, case.labels):
+        path = dataset.root / (name or "")
+        # A missing file gets its clear error when it is read.
+        stat = path.stat() if path.exists() else None
+        size, time = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
+        digest.update(f"{name}\n{size}\n{time}\n".encode())
+    return digest.hexdigest()
+
+
+def _affordable_workers(total: int, targets: Sequence[_Target], num_workers: int) -> int:
+    """Return how many cases of median size fit into memory at once."""
+    typical = 1
+    for target in targets:
+        per_voxel = NEW_VOXEL_BYTES * len(target.plan.recipe.channels) + LABEL_VOXEL_BYTES
+        typical = max(typical, int(math.prod(target.plan.median_shape)) * per_voxel)
+    return int(max(1, min(num_workers, total // typical)))
+
+
+class _Memory:
+    """Lets threads work only while their cases fit into memory together; one always may."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def claim(self, amount: int) -> Iterator[None]:
+        """Wait until `amount` bytes are free, and keep them for the body."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self.total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()
+
+
+def _prepare_case(
+    dataset: Dataset, plan: Plan, case: Case, targets: Sequence[_Target], memory: _Memory
+) -> None:
+    """Prepare one case for the configurations that lack it."""
+    source = source_hash(dataset, case)
+    missing = [
+        target
+        for target in targets
+        if target.store.find(case.id, source_hash=source, recipe_digest=target.recipe_digest)
+        is None
+    ]
+    if not missing:
+        return
+    try:
+        image, labels = read_case(dataset, case)
+        with memory.claim(_peak_bytes(image, missing)):
+            _write_all(_Source(case.id, source, image, labels), missing, plan)
+    except MemoryError:
+        raise AutosegError(
+            found=f"case {case.id} does not fit into memory",
+            expected="memory for several copies of one image",
+            fix="close other programs, or use a machine with more memory",
+        ) from None
+    except Exception as error:
+        error.add_note(f"while preparing case {case.id}")
+        raise
+
+
+def _peak_bytes(image: Image, targets: Sequence[_Target]) -> int:
+    """Return the estimated peak of memory while a case is prepared."""
+    channels, *shape = image.array.shape
+    new_voxels = 0
+    for target in targets:
+        recipe = target.plan.recipe
+        old = [shape[axis] for axis in recipe.transpose]
+        change = recipe_change(old, image.geometry.spacing, recipe)
+        new_voxels = max(new_voxels, math.prod(change.new_shape))
+    per_new = NEW_VOXEL_BYTES * channels + LABEL_VOXEL_BYTES
+    return math.prod(shape) * OLD_VOXEL_BYTES * channels + new_voxels * per_new
+
+
+def _write_all(source: _Source, targets: Sequence[_Target], plan: Plan) -> None:
+    """Write a case for each target; equal arrays are computed and stored once."""
+    written: list[_Written] = []
+    for target in targets:
+        twin = next((item for item in written if _same_arrays(item, target, source)), None)
+        written.append(_share(source, target, twin) if twin else _write(source, target, plan))
+
+
+def _same_arrays(item: _Written, target: _Target, source: _Source) -> bool:
+    """Return whether the arrays that were written are those that `target` needs, too."""
+    first, second = item.target.plan.recipe, target.plan.recipe
+    if (first.transpose, first.channels) != (second.transpose, second.channels):
+        return False
+    shape = tuple(stop - start for start, stop in item.box)
+    changes = [recipe_change(shape, source.spacing, recipe) for recipe in (first, second)]
+    if all(change.is_identity for change in changes):
+        return True
+    return (
+        changes[0] == changes[1]
+        and first.order == second.order
+        and first.spline_order == second.spline_order
+    )
+
+
+def _share(source: _Source, target: _Target, twin: _Written) -> _Written:
+    recipe = target.plan.recipe
+    placement = place(source.image.shape, source.spacing, twin.box, recipe)
+    info = twin.info.revised(
+        spacing=recipe_spacing(source.spacing, recipe)[1],
+        placement=placement.to_dict(),
+        recipe_digest=target.recipe_digest,
+    )
+    target.store.share(info, twin.target.store)
+    return _Written(target, info, twin.box)
+
+
+def _write(source: _Source, target: _Target, plan: Plan) -> _Written:
+    recipe, num_classes = target.plan.recipe, len(plan.labels.names)
+    prepared = prepare(source.image.array, source.spacing, recipe)
+    image = smallest_float(network_input(prepared, recipe))
+    labels = source.labels.astype(np.int8 if num_classes <= MAX_INT8_CLASSES else np.int16)
+    labels = prepare_labels(labels, prepared.placement, recipe, source.spacing)
+    rng = stream(plan.seed, "locations", source.case_id)
+    locations = draw_locations(labels, num_classes, rng, ignored=plan.labels.ignore is not None)
+    voxels = np.bincount(labels[labels >= 0], minlength=num_classes)
+    info = PreparedCase(
+        autoseg_version=plan.autoseg_version,
+        case_id=source.case_id,
+        dtype="float16" if image.dtype == np.float16 else "float32",
+        shape=image.shape,
+        spacing=recipe_spacing(source.spacing, recipe)[1],
+        mean=tuple(float(value) for value in prepared.mean),
+        std=tuple(float(value) for value in prepared.std),
+        placement=prepared.placement.to_dict(),
+        class_voxels=tuple(int(count) for count in voxels),
+        num_annotated=int(voxels.sum()),
+        location_offsets=tuple(np.cumsum([0, *map(len, locations)]).tolist()),
+        source_hash=source.hash,
+        recipe_digest=target.recipe_digest,
+    )
+    arrays = CaseArrays(image, labels, np.concatenate(locations))
+    target.store.write(info, arrays, target.plan.patch_size)
+    return _Written(target, info, prepared.placement.box)
+
+
+def draw_locations(
+    labels: NDArray[np.signedinteger],
+    num_classes: int,
+    rng: np.random.Generator,
+    *,
+    ignored: bool,
+) -> list[NDArray[np.integer]]:
+    """Return, for each class, flat indices of up to `LOCATIONS_PER_CLASS` of its voxels, rising.
+
+    Index 0 holds voxels of any class if some voxels may be `ignored`, and is empty otherwise.
+    """
+    dtype = np.int32 if labels.size <= np.iinfo(np.int32).max else np.int64
+    flat = labels.reshape(-1)
+    foreground = np.flatnonzero(flat > 0).astype(dtype)
+    values = flat[foreground]
+    by_class = foreground[np.argsort(values, kind="stable")]
+    ends = np.cumsum(np.bincount(values, minlength=num_classes))
+    groups = [by_class[start:stop] for start, stop in itertools.pairwise(ends)]
+    annotated = np.flatnonzero(flat >= 0).astype(dtype) if ignored else by_class[:0]
+    return [_draw(group, rng) for group in (annotated, *groups)]
+
+
+def _draw(voxels: NDArray[np.integer], rng: np.random.Generator) -> NDArray[np.integer]:
+    if len(voxels) <= LOCATIONS_PER_CLASS:
+        return voxels
+    return np.sort(rng.choice(voxels, LOCATIONS_PER_CLASS, replace=False, shuffle=False))

@@ -1,0 +1,262 @@
+"""Prepared cases on disk: read in patches while training, whole while validating.
+
+A case is four files: image and labels as compressed arrays in patch-shaped chunks, the voxels of
+each class as flat indices, and a JSON that is written last: a case is there when its JSON is.
+
+Letters in shapes: C channels, K classes, S' spatial axes of the prepared array, N voxels, D axes.
+"""
+
+import hashlib
+import io
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast
+from urllib.parse import quote
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.record import Record
+from autoseg.workspace import write_bytes, write_text
+
+MAX_STEM = 150
+"""Longest file stem, so that suffixes and temporary names stay under a file system's 255 bytes."""
+MAX_HALF = 6e4
+"""Largest value kept in half precision (which ends at 65504)."""
+MAX_HALF_ERROR = 1e-3
+"""Largest rounding error of half precision (RMS), in standard deviations of the channel."""
+BLOCK_BYTES = 128 * 1024
+"""Largest unit of decompression: stays in a core's cache."""
+ARRAY_SUFFIXES = (".b2nd", ".labels.b2nd", ".locations.npy")
+
+
+class PreparedCase(Record):
+    """What is known about a prepared case besides its arrays."""
+
+    schema_version: Literal[1] = 1
+    autoseg_version: str
+    case_id: str
+    dtype: Literal["float16", "float32"]
+    shape: tuple[int, ...]
+    """(C, *S')."""
+    spacing: tuple[float, ...]
+    """Of the prepared array's axes."""
+    mean: tuple[float, ...]
+    """Subtracted from each channel; 0 where the image was normalised before resampling."""
+    std: tuple[float, ...]
+    placement: dict[str, list[int] | list[list[int]] | int | None]
+    """`Placement.to_dict()`: the way back to the image's own grid."""
+    class_voxels: tuple[int, ...]
+    """Voxels of each class on the prepared grid, background first."""
+    num_annotated: int
+    """Voxels that are not ignored."""
+    location_offsets: tuple[int, ...]
+    """Stored locations of class k are those from offset k to offset k + 1 (K + 1 numbers)."""
+    source_hash: str
+    """Changes with the names, sizes or times of the case's files."""
+    recipe_digest: str
+    """Changes with everything that the arrays depend on besides the source."""
+
+
+@dataclass(frozen=True)
+class CaseArrays:
+    """The arrays of one prepared case."""
+
+    image: NDArray[np.float16] | NDArray[np.float32]
+    """(C, *S'), normalised."""
+    labels: NDArray[np.signedinteger]
+    """(*S') class indices."""
+    locations: NDArray[np.integer]
+    """(N,) flat indices into S', by class, rising within a class."""
+
+
+@dataclass(frozen=True)
+class CaseStore:
+    """The prepared cases of one configuration. Threads may share it."""
+
+    folder: Path
+    _infos: dict[str, PreparedCase] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def case_ids(self) -> tuple[str, ...]:
+        """Return the ids of all cases that are there, sorted."""
+        paths = self.folder.glob("*.json")
+        return tuple(sorted(PreparedCase.load(path).case_id for path in paths))
+
+    def info(self, case_id: str) -> PreparedCase:
+        """Return what is known about a case."""
+        if case_id not in self._infos:
+            self._infos[case_id] = PreparedCase.load(self._path(case_id, ".json"))
+        return self._infos[case_id]
+
+    def image(self, case_id: str) -> blosc2.NDArray:
+        """Return the image (C, *S'), opened: indexing it reads the chunks that are needed."""
+        return _open(self._path(case_id, ".b2nd"))
+
+    def labels(self, case_id: str) -> blosc2.NDArray:
+        """Return the class indices (*S'), opened: indexing it reads the chunks that are needed."""
+        return _open(self._path(case_id, ".labels.b2nd"))
+
+    def flat_locations(self, case_id: str, class_index: int) -> NDArray[np.integer]:
+        """Return (N,) flat indices of voxels of a class; a view of the file.
+
+        Index 0 stands for the voxels with annotation, and is filled only where labels may be
+        ignored.
+        """
+        first, last = self.info(case_id).location_offsets[class_index : class_index + 2]
+        # Not kept open: each mapping holds a file descriptor, and there may be thousands of cases.
+        return np.load(self._path(case_id, ".locations.npy"), mmap_mode="r")[first:last]
+
+    def locations(self, case_id: str, class_index: int) -> NDArray[np.int32]:
+        """Return (N, D) coordinates of voxels of a class (see `flat_locations`)."""
+        shape = self.info(case_id).shape[1:]
+        flat = self.flat_locations(case_id, class_index)
+        return np.stack(np.unravel_index(flat, shape), axis=1).astype(np.int32)
+
+    def find(self, case_id: str, *, source_hash: str, recipe_digest: str) -> PreparedCase | None:
+        """Return a case if it is there and was made of just this; else None."""
+        path = self._path(case_id, ".json")
+        if not path.exists():
+            return None
+        try:
+            info = PreparedCase.load(path)
+        except AutosegError:
+            return None
+        made_of = (info.case_id, info.source_hash, info.recipe_digest)
+        complete = all(self._path(case_id, suffix).exists() for suffix in ARRAY_SUFFIXES)
+        return info if complete and made_of == (case_id, source_hash, recipe_digest) else None
+
+    def write(self, info: PreparedCase, arrays: CaseArrays, patch_size: Sequence[int]) -> None:
+        """Write a case at once or not at all.
+
+        Raises
+        ------
+        WorkspaceError
+            The disk is full or the folder cannot be written; nothing of the case is left.
+        """
+        with self._all_or_nothing(info.case_id):
+            for suffix, content in (
+                (".b2nd", _compressed(arrays.image, patch_size)),
+                (".labels.b2nd", _compressed(arrays.labels, patch_size)),
+                (".locations.npy", _npy(arrays.locations)),
+            ):
+                write_bytes(self._path(info.case_id, suffix), content)
+            write_text(self._path(info.case_id, ".json"), info.to_json())
+
+    def share(self, info: PreparedCase, other: "CaseStore") -> None:
+        """Take over the arrays of another configuration's case, without a copy where possible.
+
+        Raises
+        ------
+        WorkspaceError
+            The disk is full or the folder cannot be written; nothing of the case is left.
+        """
+        with self._all_or_nothing(info.case_id):
+            for suffix in ARRAY_SUFFIXES:
+                _link(other._path(info.case_id, suffix), self._path(info.case_id, suffix))
+            write_text(self._path(info.case_id, ".json"), info.to_json())
+
+    @contextmanager
+    def _all_or_nothing(self, case_id: str) -> Iterator[None]:
+        """Take away the old JSON first, and on failure all files, so that no mixture is taken."""
+        self._infos.pop(case_id, None)
+        try:
+            self._path(case_id, ".json").unlink(missing_ok=True)
+            yield
+        except (OSError, WorkspaceError) as error:
+            with suppress(OSError):
+                self.remove(case_id)
+            if isinstance(error, WorkspaceError):
+                raise
+            raise WorkspaceError(
+                found=f"{self.folder} cannot be written: {error.strerror or error}",
+                expected="a writable folder with enough free space",
+                fix="choose another folder with -w, or correct its permissions",
+            ) from error
+
+    def remove(self, case_id: str) -> None:
+        """Remove what there is of a case."""
+        for suffix in (".json", *ARRAY_SUFFIXES):
+            self._path(case_id, suffix).unlink(missing_ok=True)
+
+    def _path(self, case_id: str, suffix: str) -> Path:
+        return self.folder / (file_stem(case_id) + suffix)
+
+
+def file_stem(case_id: str) -> str:
+    """Return a file name without suffix for any case id: one for each id, safe on every system."""
+    # "." would let the id "a.labels" meet the labels of "a"; "~" marks shortened names.
+    stem = quote(case_id, safe="").replace(".", "%2E").replace("~", "%7E")
+    if len(stem) <= MAX_STEM:
+        return stem
+    return f"{stem[: MAX_STEM - 17]}~{hashlib.sha256(case_id.encode()).hexdigest()[:16]}"
+
+
+def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[np.float32]:
+    """Return (C, *S') in half precision where range and rounding of every channel allow it."""
+    half = np.empty(image.shape, dtype=np.float16)
+    for channel, target in zip(image, half, strict=True):
+        if max(-channel.min(), channel.max()) >= MAX_HALF:
+            return image
+        target[...] = channel
+        error = target.astype(np.float32)
+        error -= channel
+        rms = math.sqrt(float(np.vdot(error, error)) / error.size)
+        if rms > 0 and rms >= MAX_HALF_ERROR * float(channel.std()):
+            return image
+    return half
+
+
+def _compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
+    """Return the file content of an array (*S') or (C, *S'), in chunks of the patch's shape."""
+    leading = array.ndim - len(patch_size)
+    chunks = tuple(
+        min(size, want)
+        for size, want in zip(array.shape, (*(1,) * leading, *patch_size), strict=True)
+    )
+    stored: Any = blosc2.asarray(
+        cast("Any", np.ascontiguousarray(array)),
+        chunks=chunks,
+        blocks=_block_shape(chunks, array.itemsize),
+        cparams=blosc2.CParams(
+            codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1
+        ),
+    )
+    return stored.to_cframe()
+
+
+def _block_shape(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the chunk halved along its longest axes until it is a block of `BLOCK_BYTES`."""
+    blocks = list(chunks)
+    while math.prod(blocks) * itemsize > BLOCK_BYTES:
+        longest = blocks.index(max(blocks))
+        blocks[longest] = (blocks[longest] + 1) // 2
+    return tuple(blocks)
+
+
+def _npy(array: NDArray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def _open(path: Path) -> blosc2.NDArray:
+    options: dict[str, Any] = {"mmap_mode": "r", "dparams": blosc2.DParams(nthreads=1)}
+    return cast("blosc2.NDArray", blosc2.open(str(path), mode="r", **options))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy where the file system has no links."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        os.link(source, target)
+    except OSError:
+        write_bytes(target, source.read_bytes())

@@ -1,0 +1,106 @@
+"""Sliding-window prediction: a network that takes patches, made to take a whole image.
+
+Letters in shapes: B tiles in a batch, C channels, K classes, P axes of the network (the patch),
+S' axes of the prepared image. Leading image axes that the network lacks are gone through slice by
+slice.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .tiles import axis_shares, fill_up, tile_starts
+
+Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""(B, C, *P) -> (B, K, *P) logits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How an image is cut into tiles, and how often each is predicted."""
+
+    overlap: float
+    """Fraction of a tile shared with the next one."""
+    padding: Literal["mirror", "zero"]
+    """How an image smaller than the patch is filled up."""
+    pad_values: tuple[float, ...]
+    """What `zero` fills in, one value a channel: 0 for normalised input, the mean for raw input."""
+    mirror_axes: tuple[int, ...]
+    """Axes of the patch along which mirrored tiles are predicted too; empty for none."""
+    batch_size: int
+    """Most tiles that the network gets at once."""
+
+
+_Job: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
+"""First voxel of a tile, and the axes of the patch along which it is mirrored."""
+
+
+def blend(
+    array: NDArray, network: Network, patch_size: Sequence[int], *, tiling: Tiling
+) -> NDArray[np.float32]:
+    """Return logits (K, *S') of a whole prepared image (C, *S').
+
+    Overlapping tiles are averaged with Gaussian weights, mirrored versions equally.
+    """
+    tile = (1,) * (array.ndim - 1 - len(patch_size)) + tuple(patch_size)
+    full, offset = fill_up(array, tile, padding=tiling.padding, values=tiling.pad_values)
+    flips = _subsets(tiling.mirror_axes)
+    jobs = [(s, f) for s in tile_starts(full.shape[1:], tile, tiling.overlap) for f in flips]
+    sums = None
+    weigh = _Weights(full.shape[1:], tile, tiling.overlap, len(flips))
+    for first in range(0, len(jobs), tiling.batch_size):
+        batch = jobs[first : first + tiling.batch_size]
+        logits = network(_stack(full, batch, patch_size))
+        if sums is None:
+            sums = np.zeros((logits.shape[1], *full.shape[1:]), dtype=np.float32)
+        for (start, flip), single in zip(batch, logits, strict=True):
+            upright = np.flip(single, tuple(axis + 1 for axis in flip)).reshape(-1, *tile)
+            region = sums[(slice(None), *_tile_slices(start, tile))]
+            region += weigh(upright, start)
+    assert sums is not None  # there is always a tile
+    inner = tuple(slice(o, o + n) for o, n in zip(offset, array.shape[1:], strict=True))
+    return np.ascontiguousarray(sums[(slice(None), *inner)])
+
+
+def _subsets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
+    sizes = range(len(axes) + 1)
+    return [subset for size in sizes for subset in itertools.combinations(axes, size)]
+
+
+def _tile_slices(start: Sequence[int], tile: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(first, first + size) for first, size in zip(start, tile, strict=True))
+
+
+def _stack(full: NDArray, batch: list[_Job], patch_size: Sequence[int]) -> NDArray[np.float32]:
+    """Return the tiles of a batch, mirrored: (B, C, *P)."""
+    slices = full.ndim - 1 - len(patch_size)
+    tile = (1,) * slices + tuple(patch_size)
+    tiles = np.empty((len(batch), full.shape[0], *patch_size), dtype=np.float32)
+    for target, (start, flip) in zip(tiles, batch, strict=True):
+        source = full[(slice(None), *_tile_slices(start, tile))].reshape(target.shape)
+        target[...] = np.flip(source, tuple(axis + 1 for axis in flip))
+    return tiles
+
+
+class _Weights:
+    """Multiplies a tile by its share of the voxels it covers; nothing to do for a lone tile."""
+
+    def __init__(
+        self, shape: Sequence[int], tile: Sequence[int], overlap: float, num_flips: int
+    ) -> None:
+        sizes = zip(shape, tile, strict=True)
+        self.shares = [axis_shares(size, width, overlap) for size, width in sizes]
+        self.scale = 1 / num_flips
+        self.is_lone = all(len(shares) == 1 for shares in self.shares)
+
+    def __call__(self, logits: NDArray[np.float32], start: tuple[int, ...]) -> NDArray[np.float32]:
+        if self.is_lone:
+            return logits if self.scale == 1 else logits * self.scale
+        weights = np.array(self.scale, dtype=np.float32)
+        for shares, first in zip(self.shares, start, strict=True):
+            weights = weights[..., None] * shares[first]
+        return logits * weights

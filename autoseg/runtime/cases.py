@@ -1,0 +1,149 @@
+"""Which files make up which case, and what became of each."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from .errors import AutosegError
+from .images import case_stem, file_ending, is_image, output_ending
+
+CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
+"""nnU-Net's rule: `<case>_0000` is the first channel of a case."""
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """The files of one case, channels in order."""
+
+    case_id: str
+    paths: tuple[Path, ...]
+
+    @property
+    def output_name(self) -> str:
+        """Name of the label file: the case's id and the ending of its image."""
+        return self.case_id + output_ending(self.paths[0])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case."""
+
+    case_id: str
+    status: Literal["done", "skipped", "failed"]
+    output: Path | None = None
+    message: str = ""
+    """Why it failed."""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of all cases."""
+
+    outcomes: tuple[Outcome, ...]
+
+    def count(self, status: str) -> int:
+        """Return how many cases ended this way."""
+        return sum(item.status == status for item in self.outcomes)
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of a command: 2 if a case failed."""
+        return 2 if self.count("failed") else 0
+
+    def to_dict(self) -> dict:
+        """Return what programs read: files written, cases skipped, and why others failed."""
+        chosen = {
+            status: [item for item in self.outcomes if item.status == status]
+            for status in ("done", "skipped", "failed")
+        }
+        return {
+            "done": {item.case_id: str(item.output) for item in chosen["done"]},
+            "skipped": {item.case_id: str(item.output) for item in chosen["skipped"]},
+            "failed": {item.case_id: item.message for item in chosen["failed"]},
+        }
+
+
+def find_cases(
+    inputs: Iterable[Path], channel_files: Literal["suffix", "single"], num_channels: int
+) -> tuple[list[InputCase], list[Outcome]]:
+    """Return the cases in files and folders, and what cannot be a case with the reason.
+
+    Parameters
+    ----------
+    inputs
+        Image files, or folders whose image files are taken.
+    channel_files
+        `suffix`: `<case>_0000.ext` and so on are the channels of a case, a file without such a
+        suffix holds all channels; `single`: each file is a case.
+    num_channels
+        Channels that the model takes.
+    """
+    files, outcomes = _list_files(inputs)
+    groups: dict[tuple[Path, str], dict[int, Path]] = {}
+    for path in files:
+        case_id, channel = _split_name(path, channel_files)
+        groups.setdefault((path.parent, case_id), {})[channel] = path
+    cases: dict[str, InputCase] = {}
+    for (_, case_id), channels in groups.items():
+        problem = _wrong_channels(channels, num_channels)
+        if case_id in cases:
+            problem = f"{cases[case_id].paths[0]} and {min(channels.values())} have the same name"
+        if problem:
+            outcomes.append(Outcome(case_id, "failed", message=problem))
+        else:
+            cases[case_id] = InputCase(case_id, tuple(channels[key] for key in sorted(channels)))
+    return list(cases.values()), outcomes
+
+
+def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
+    files: dict[Path, None] = {}
+    outcomes: list[Outcome] = []
+    for path in inputs:
+        if path.is_dir():
+            found = sorted(item for item in path.iterdir() if is_image(item) and item.is_file())
+            files.update(dict.fromkeys(found))
+            if not found:
+                outcomes.append(Outcome(path.name, "failed", message=f"no image in folder {path}"))
+            continue
+        try:
+            file_ending(path)
+        except AutosegError as error:
+            outcomes.append(Outcome(path.name, "failed", message=error.found))
+        else:
+            files[path] = None
+    return list(files), outcomes
+
+
+def _split_name(path: Path, channel_files: str) -> tuple[str, int]:
+    """Return a file's case and channel."""
+    stem = case_stem(path)
+    match = CHANNEL_SUFFIX.fullmatch(stem) if channel_files == "suffix" else None
+    return (match.group(1), int(match.group(2))) if match else (stem, 0)
+
+
+def _wrong_channels(channels: dict[int, Path], num_channels: int) -> str | None:
+    """Return what is wrong with the files of a case; one file may hold all channels."""
+    if sorted(channels) in ([0], list(range(num_channels))):
+        return None
+    names = ", ".join(path.name for path in sorted(channels.values()))
+    return f"found the channels {names}, expected {num_channels} files _0000 and so on"
+
+
+def check_outputs(
+    cases: Sequence[InputCase], folder: Path
+) -> tuple[list[InputCase], list[Outcome]]:
+    """Return the cases whose output is not one of their own images, and the others as failed."""
+    inputs = {path.resolve() for case in cases for path in case.paths}
+    fine: list[InputCase] = []
+    outcomes: list[Outcome] = []
+    for case in cases:
+        target = folder / case.output_name
+        if target.resolve() in inputs:
+            message = f"the labels would replace the image {target}; choose another output folder"
+            outcomes.append(Outcome(case.case_id, "failed", message=message))
+        else:
+            fine.append(case)
+    return fine, outcomes

@@ -1,0 +1,50 @@
+"""An image in memory and where its voxels are.
+
+Letters in shapes: C channels, S spatial axes (ZYX or YX).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+AXIS_CODES = (("L", "R"), ("P", "A"), ("S", "I"))
+"""Where a world axis points when its index grows, and when it shrinks (ITK's convention, LPS)."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where voxels are in space; origin and direction are carried through, never used."""
+
+    spacing: tuple[float, ...]
+    """Distance of voxel centres along ZYX (2D: YX), in `unit`."""
+    origin: tuple[float, ...] = ()
+    """Position of the first voxel in ITK's order (XYZ); empty where the format has none."""
+    direction: tuple[float, ...] = ()
+    """Direction cosines in ITK's order, row by row; empty where the format has none."""
+    unit: Literal["mm", "pixel"] = "mm"
+
+    @property
+    def orientation(self) -> str | None:
+        """Anatomical codes of the axes in ITK's order, e.g. "LPS"; None for pictures and 2D."""
+        if len(self.direction) != 9:
+            return None
+        cosines = np.asarray(self.direction).reshape(3, 3)
+        world = [int(axis) for axis in np.abs(cosines).argmax(axis=0)]
+        return "".join(
+            AXIS_CODES[axis][int(cosines[axis, index] < 0)] for index, axis in enumerate(world)
+        )
+
+
+@dataclass(frozen=True)
+class Image:
+    """Voxels (C, *S) in the type of the file, with their geometry."""
+
+    array: NDArray
+    geometry: Geometry
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Lengths of the spatial axes, voxels."""
+        return self.array.shape[1:]

@@ -1,0 +1,285 @@
+"""Reading and writing of images: the one place that knows formats, axis order and geometry.
+
+Letters in shapes: C channels, K classes, S spatial axes (ZYX or YX).
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from uuid import uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import nifti, pictures, volumes
+from .errors import AutosegError
+from .geometry import Geometry as Geometry
+from .geometry import Image as Image
+
+NIFTI_FORMATS = (".nii.gz", ".nii")
+VOLUME_FORMATS = (*NIFTI_FORMATS, ".nrrd", ".mha", ".mhd")
+PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+LOSSY_FORMATS = (".jpg", ".jpeg")
+FORMATS = VOLUME_FORMATS + PICTURE_FORMATS
+
+SPACING_TOLERANCE = 1e-3
+"""Relative difference up to which two spacings are the same: headers round to single precision."""
+WHOLE_TOLERANCE = 1e-3
+"""Labels may be this far from a whole number: a header's slope and intercept round."""
+
+
+def is_image(path: Path) -> bool:
+    """Return whether a file's name has a known ending and is not hidden."""
+    name = path.name.lower()
+    return name.endswith(FORMATS) and not name.startswith(".")
+
+
+def file_ending(path: Path) -> str:
+    """Return the known ending of a file's name in lower case, e.g. ".nii.gz".
+
+    Raises
+    ------
+    AutosegError
+        The ending is not one of `FORMATS`.
+    """
+    name = path.name.lower()
+    for ending in FORMATS:
+        if name.endswith(ending):
+            return ending
+    raise AutosegError(
+        found=f"{path}: an unknown kind of image",
+        expected=f"a file ending in one of {', '.join(FORMATS)}",
+        fix="convert the file to one of these formats",
+    )
+
+
+def case_stem(path: Path) -> str:
+    """Return a file's name without its known ending."""
+    return path.name[: -len(file_ending(path))]
+
+
+def output_ending(path: Path) -> str:
+    """Return the ending under which labels for an image are written.
+
+    Its own, but never a lossy one, and one file instead of the two of ".mhd".
+    """
+    ending = file_ending(path)
+    if ending == ".mhd":
+        return ".mha"
+    return ".png" if ending in LOSSY_FORMATS else ending
+
+
+def same_spacing(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Return whether two spacings agree within `SPACING_TOLERANCE`."""
+    return len(first) == len(second) and bool(
+        np.allclose(first, second, rtol=SPACING_TOLERANCE, atol=0)
+    )
+
+
+def read_image(paths: Sequence[Path]) -> Image:
+    """Return the image in one file, or in one file a channel (stacked in the order given).
+
+    Colour pictures give three channels, an alpha channel is dropped; a fourth axis is channels.
+
+    Raises
+    ------
+    AutosegError
+        A file is missing, unreadable, or differs from the first in shape or spacing.
+    """
+    images = [_read(path, pictures.read_colours) for path in paths]
+    if len(images) == 1:
+        return images[0]
+    first = images[0]
+    for path, image in zip(paths[1:], images[1:], strict=True):
+        _require_same_grid(paths[0], first, path, image)
+    return Image(np.concatenate([image.array for image in images]), first.geometry)
+
+
+def read_labels(path: Path) -> Image:
+    """Return the label map in a file: (1, *S) whole numbers, as they stand in the file.
+
+    Palette and 1-bit pictures give their indices. A colour picture whose channels are equal counts
+    as grey. Numbers stored as floating point are accepted where they are whole.
+
+    Raises
+    ------
+    AutosegError
+        The file is missing, unreadable, lossily compressed, coloured, or holds broken numbers.
+    """
+    if file_ending(path) in LOSSY_FORMATS and path.exists():
+        raise AutosegError(
+            found=f"{path}: labels in a JPEG file, whose compression changes label values",
+            expected="labels in a lossless format",
+            fix="export the labels again as PNG, TIFF or NIfTI; a converted JPEG keeps the damage",
+        )
+    image = _read(path, pictures.read_indices)
+    array = image.array
+    if len(array) > 1 and (array == array[:1]).all():
+        array = array[:1]
+    if len(array) > 1:
+        raise AutosegError(
+            found=f"{path}: labels with {len(array)} different channels",
+            expected="one channel in which every class has its own whole number",
+            fix="convert colours or channels to class numbers, stored in one grey channel",
+        )
+    return Image(_whole_numbers(path, array), image.geometry)
+
+
+def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
+    """Write (*S) whole numbers as they are, in the smallest type that holds them.
+
+    Raises
+    ------
+    AutosegError
+        The format cannot hold the values, or the file cannot be written; nothing is left behind.
+    """
+    ending = file_ending(path)
+    if ending != output_ending(path):
+        raise ValueError(f"labels cannot be written to {path}: see `output_ending`")
+    labels = labels.astype(smallest_type(labels), copy=False)
+    if ending in VOLUME_FORMATS:
+        write = _volume_format(ending).write
+        _write(path, lambda temporary: write(temporary, labels, geometry))
+    else:
+        _write(path, lambda temporary: pictures.write(temporary, labels))
+
+
+def write_image(path: Path, image: Image) -> None:
+    """Write an image in the type of its array, all channels in one file.
+
+    Pictures hold one or three channels of 8 or 16 bits (see `pictures.write`).
+    """
+    channels = image.array[0] if len(image.array) == 1 else image.array
+    ending = file_ending(path)
+    if ending in VOLUME_FORMATS:
+        write = _volume_format(ending).write
+        _write(path, lambda temporary: write(temporary, channels, image.geometry))
+    elif len(image.array) == 1:
+        _write(path, lambda temporary: pictures.write(temporary, channels))
+    else:
+        colours = np.moveaxis(image.array, 0, -1)  # (*S, C)
+        _write(path, lambda temporary: pictures.write(temporary, colours))
+
+
+def write_probabilities(path: Path, probabilities: NDArray, geometry: Geometry) -> None:
+    """Write (K, *S) probabilities: a volume with K channels, or an array "probabilities" (.npz).
+
+    NIfTI has no half precision: the values are stored in single precision and keep their rounding.
+    """
+    if path.suffix == ".npz":
+        half = probabilities.astype(np.float16, copy=False)
+        _write(path, lambda temporary: np.savez_compressed(temporary, probabilities=half))
+        return
+    single = probabilities.astype(np.float32)
+    write = _volume_format(file_ending(path)).write
+    _write(path, lambda temporary: write(temporary, single, geometry))
+
+
+def smallest_type(labels: NDArray) -> np.dtype:
+    """Return the smallest integer type that holds the values: unsigned, signed when negative."""
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    kinds = ("int8", "int16", "int32") if low < 0 else ("uint8", "uint16", "uint32")
+    for kind in kinds:
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return np.dtype(kind)
+    raise AutosegError(
+        found=f"label values from {low} to {high}",
+        expected="values that fit 32 bits",
+        fix="give the classes smaller numbers",
+    )
+
+
+def _volume_format(ending: str) -> ModuleType:
+    return nifti if ending in NIFTI_FORMATS else volumes
+
+
+def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
+    ending = file_ending(path)
+    if not path.is_file():
+        raise AutosegError(
+            found=f"no file {path}",
+            expected=f"a {ending} file there",
+            fix="add the file or correct its name",
+        )
+    try:
+        if ending in VOLUME_FORMATS:
+            image = _volume_format(ending).read(path)
+        else:
+            array = read_picture(path)
+            image = Image(array, Geometry((1.0,) * (array.ndim - 1), unit="pixel"))
+    except (AutosegError, MemoryError):
+        raise
+    except Exception as error:
+        # Whatever a decoder raises means that it cannot make sense of the file.
+        raise AutosegError(
+            found=f"{path} ({path.stat().st_size} bytes) cannot be read: {_last_line(error)}",
+            expected=f"a whole {ending} file",
+            fix="copy or export the file again; it is truncated, damaged or of another kind",
+        ) from error
+    if 0 in image.array.shape:
+        raise AutosegError(
+            found=f"{path}: an image without voxels, shape {image.shape}",
+            expected="at least one voxel along every axis",
+            fix="export the file again",
+        )
+    return image
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _require_same_grid(first_path: Path, first: Image, path: Path, image: Image) -> None:
+    if first.shape != image.shape:
+        found = f"{path.name} has shape {image.shape}, {first_path.name} {first.shape}"
+    elif not same_spacing(first.geometry.spacing, image.geometry.spacing):
+        spacings = image.geometry.spacing, first.geometry.spacing
+        found = f"{path.name} has spacing {spacings[0]}, {first_path.name} {spacings[1]}"
+    else:
+        return
+    raise AutosegError(
+        found=f"{path.parent}: {found}",
+        expected="channels of one case with the same shape and spacing",
+        fix="resample the channels to one grid, or correct the pairing of the files",
+    )
+
+
+def _whole_numbers(path: Path, array: NDArray) -> NDArray:
+    """Return (1, *S) labels as an integer type."""
+    if array.dtype.kind in "iu":
+        return array
+    if array.dtype.kind != "f":
+        found, fix = f"values of type {array.dtype}", "export the labels as whole numbers"
+    elif not np.isfinite(array).all():
+        found, fix = "NaN or infinite values", "replace them by the number of a class"
+    else:
+        whole = np.rint(array)
+        broken = np.abs(array - whole) > WHOLE_TOLERANCE
+        if not broken.any():
+            return whole.astype(smallest_type(whole))
+        examples = ", ".join(f"{value:.6g}" for value in np.unique(array[broken])[:5])
+        found = f"{int(broken.sum())} voxels with broken numbers, e.g. {examples}"
+        fix = "export the labels again without interpolation or rescaling"
+    raise AutosegError(found=f"{path}: {found}", expected="labels that are whole numbers", fix=fix)
+
+
+def _write(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file at once or not at all: under a temporary name, then renamed."""
+    ending = ".npz" if path.suffix == ".npz" else file_ending(path)
+    temporary = path.with_name(f".{uuid4().hex[:12]}{ending}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except AutosegError:
+        raise
+    except (OSError, RuntimeError) as error:
+        raise AutosegError(
+            found=f"{path} cannot be written: {_last_line(error)}",
+            expected="a writable folder with enough free space",
+            fix="free space or choose another folder, then run the same command again",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,126 @@
+"""NIfTI files (.nii, .nii.gz), versions 1 and 2, read and written without a library.
+
+SimpleITK returns garbage for a truncated file, writes a truncated file to a full disk without an
+error (both measured), and is three times slower at reading and twenty times at writing.
+Letters in shapes: C channels, S spatial axes (ZYX or YX).
+"""
+
+import itertools
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import nifti_header
+from .errors import AutosegError
+from .geometry import Geometry, Image
+
+CHUNK = 1 << 16
+"""Compressed bytes at a time; zlib expands at most a thousandfold, so memory stays bounded."""
+COMPRESSION_LEVEL = 3
+"""For label maps twice as fast as zlib's default, for files a half larger (measured)."""
+GZIP_MAGIC = b"\x1f\x8b"
+GZIP_WINDOW = 31
+"""zlib's window size that means: a gzip header and checksum around the data."""
+TRUNCATED = "the file is truncated: it ends before the last voxel"
+
+
+def read(path: Path) -> Image:
+    """Return a NIfTI image; its fourth or fifth axis are the channels.
+
+    Raises
+    ------
+    AutosegError
+        The file's header makes no sense, or the kind of its voxels is not supported.
+    EOFError, zlib.error
+        The file is truncated or damaged.
+    """
+    pieces = _pieces(path)
+    head = _gather(pieces, b"", nifti_header.SIZE)
+    head = _gather(pieces, head, nifti_header.required_size(head))
+    header = nifti_header.parse(path, head)
+    kind = np.dtype(nifti_header.KINDS[header.code]).newbyteorder(header.byte_order)
+    count = header.num_channels * math.prod(header.shape)
+    voxels = _fill(itertools.chain([head], pieces), header.offset, count, kind)
+    array = voxels.reshape((header.num_channels, *header.shape, *kind.shape))
+    if kind.shape:  # colours: (1, *S, 3 or 4) -> (3, *S)
+        array = np.ascontiguousarray(np.moveaxis(array[0, ..., :3], -1, 0))
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if header.slope is not None and (header.slope, header.intercept) != (1.0, 0.0):
+        kind = np.float64 if array.dtype == np.float64 else np.float32
+        array = array.astype(kind) * kind(header.slope) + kind(header.intercept)
+    return Image(array, header.geometry)
+
+
+def write(path: Path, array: NDArray, geometry: Geometry) -> None:
+    """Write (*S) or, in 3D, (C, *S) numbers."""
+    dimensions = len(geometry.spacing)
+    if array.ndim > dimensions and dimensions == 2:
+        raise AutosegError(
+            found=f"{len(array)} channels of a 2D image for {path.name}",
+            expected="one channel: NIfTI has no channels in 2D",
+            fix="store one file a channel, or use another format",
+        )
+    head = nifti_header.build(array.shape[::-1], array.dtype, geometry)
+    voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    with path.open("wb") as file:
+        if not path.name.endswith(".gz"):
+            file.write(head)
+            file.write(voxels)
+            return
+        coder = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
+        file.write(coder.compress(head))
+        for start in range(0, len(voxels), 16 * CHUNK):
+            file.write(coder.compress(voxels[start : start + 16 * CHUNK]))
+        file.write(coder.flush())
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Yield the content of a file piece by piece, decompressed if it is gzip, whatever its name."""
+    with path.open("rb") as file:
+        data = file.read(CHUNK)
+        if data[:2] != GZIP_MAGIC:
+            while data:
+                yield data
+                data = file.read(CHUNK)
+            return
+        decoder = zlib.decompressobj(GZIP_WINDOW)
+        while data:
+            yield decoder.decompress(data)
+            data = decoder.unused_data
+            if decoder.eof and data[:2] == GZIP_MAGIC:  # another member follows
+                decoder = zlib.decompressobj(GZIP_WINDOW)
+                continue
+            data = file.read(CHUNK)
+        if not decoder.eof:
+            raise EOFError(TRUNCATED)
+
+
+def _gather(pieces: Iterator[bytes], head: bytes, size: int) -> bytes:
+    """Return `head` with pieces added until it has `size` bytes."""
+    while len(head) < size:
+        piece = next(pieces, None)
+        if piece is None:
+            raise EOFError("the file is truncated: it ends within the header")
+        head += piece
+    return head
+
+
+def _fill(pieces: Iterator[bytes], offset: int, count: int, kind: np.dtype) -> NDArray:
+    """Return `count` voxels from byte `offset` on; the rest is read too, for the checksum."""
+    voxels = np.empty(count, kind)
+    buffer = voxels.reshape(-1).view(np.uint8)
+    position = -offset
+    for piece in pieces:
+        start = max(0, -position)
+        stop = min(len(piece), buffer.size - position)
+        if stop > start:
+            buffer[position + start : position + stop] = np.frombuffer(piece, np.uint8)[start:stop]
+        position += len(piece)
+    if position < buffer.size:
+        raise EOFError(TRUNCATED)
+    return voxels

@@ -1,0 +1,356 @@
+"""An artifact at work: from image files to label files, without training code.
+
+Letters in shapes: B tiles in a batch, C channels, K classes, P axes of the patch, S axes of the
+image.
+"""
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blend import Tiling, blend
+from .cases import InputCase, Outcome, Summary, check_outputs, find_cases
+from .checks import check_image
+from .errors import AutosegError
+from .images import (
+    VOLUME_FORMATS,
+    Image,
+    file_ending,
+    read_image,
+    read_labels,
+    smallest_type,
+    write_labels,
+    write_probabilities,
+)
+from .manifest import INPUTS, Configuration, Manifest, check_file, load_manifest
+from .postprocess import apply_steps
+from .prepare import Prepared, prepare
+from .restore import restore_labels, restore_probabilities
+
+LOG = logging.getLogger("autoseg")
+BATCH_VOXELS = 1 << 16
+"""Small tiles go through the network together up to this many voxels: each call costs something."""
+
+
+class TileNetwork(Protocol):
+    """The exported graph: tiles with their constants in, logits out."""
+
+    def __call__(
+        self, tile: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return logits (B, K, *P) of (B, C, *P), (B, C) and (B, C)."""
+        ...
+
+
+OpenNetwork = Callable[[Path, Manifest, Configuration], TileNetwork]
+"""From an artifact's folder to the network of one of its configurations."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is computed for each image."""
+
+    max_overlap: float
+    """Tiles overlap as planned, but at most this much."""
+    mirroring: Literal["never", "planned", "always"]
+    """Whether predictions of mirrored tiles are averaged."""
+
+
+FAST = Effort(0.25, "never")
+BALANCED = Effort(1.0, "planned")
+ACCURATE = Effort(1.0, "always")
+EFFORTS = {"fast": FAST, "balanced": BALANCED, "accurate": ACCURATE}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictOptions:
+    """How files are predicted."""
+
+    effort: Effort = BALANCED
+    probabilities: bool = False
+    """Write the probability of each class too."""
+    overwrite: bool = False
+    """Predict again what is there already."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Labels (*S) in the user's values, and probabilities (K, *S) if asked for."""
+
+    labels: NDArray[np.integer]
+    probabilities: NDArray[np.float16] | None
+
+
+def usable_cpus() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def open_onnx(
+    folder: Path, manifest: Manifest, configuration: Configuration, num_threads: int = 0
+) -> TileNetwork:
+    """Return the ONNX network of a configuration on the CPU; 0 threads are all processors."""
+    import onnxruntime
+
+    path = check_file(folder, manifest, configuration.onnx)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads or usable_cpus()
+    # An arena keeps the peak of every tile for good; without it memory goes back after each.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(tile: NDArray, mean: NDArray, std: NDArray) -> NDArray[np.float32]:
+        feed = dict(zip(INPUTS, (tile, mean, std), strict=True))
+        return np.asarray(session.run([configuration.output], feed)[0])
+
+    return run
+
+
+class Model:
+    """An artifact, ready to predict.
+
+    Parameters
+    ----------
+    folder
+        The artifact: the folder `model` of a workspace, or an unzipped model.zip.
+    open_network
+        How the networks are opened; onnxruntime by default.
+    """
+
+    def __init__(self, folder: Path, open_network: OpenNetwork = open_onnx) -> None:
+        self.folder = folder
+        self.manifest = load_manifest(folder)
+        self.networks = tuple(
+            open_network(folder, self.manifest, item) for item in self.manifest.configurations
+        )
+
+    def prepare(self, image: Image) -> list[Prepared]:
+        """Return an image as each configuration takes it.
+
+        Raises
+        ------
+        AutosegError
+            Wrong number of axes or channels, or values that are not finite.
+        """
+        check_image(image, len(self.manifest.channels), self.manifest.dimensions)
+        spacing = image.geometry.spacing
+        return [
+            prepare(image.array, spacing, item.recipe) for item in self.manifest.configurations
+        ]
+
+    def predict_image(
+        self, image: Image, effort: Effort = BALANCED, *, probabilities: bool = False
+    ) -> Prediction:
+        """Return the labels of an image on its own grid."""
+        return self.predict_prepared(self.prepare(image), effort, probabilities=probabilities)
+
+    def predict_prepared(
+        self, parts: list[Prepared], effort: Effort, *, probabilities: bool
+    ) -> Prediction:
+        """Return the labels of an image that `prepare` returned; empties `parts` on the way."""
+        configurations = self.manifest.configurations
+        chances = None
+        if len(configurations) == 1:
+            part = parts.pop()
+            logits = predict_logits(part, configurations[0], self.networks[0], effort)
+            classes = restore_labels(logits, part.placement)
+            if probabilities:
+                chances = restore_probabilities(logits, part.placement)
+        else:
+            chances = self._combine(parts, effort)
+            classes = chances.argmax(axis=0).astype(np.uint16)
+        classes = apply_steps(classes, self.manifest.postprocessing)
+        values = np.asarray(self.manifest.labels.values)
+        labels = values.astype(smallest_type(values))[classes]
+        return Prediction(labels, _half(chances) if probabilities else None)
+
+    def _combine(self, parts: list[Prepared], effort: Effort) -> NDArray[np.floating]:
+        """Return the weighted mean of all configurations' probabilities, on the image's grid."""
+        total = None
+        for configuration, network in zip(
+            self.manifest.configurations, self.networks, strict=True
+        ):
+            part = parts.pop(0)
+            logits = predict_logits(part, configuration, network, effort)
+            chances = restore_probabilities(logits, part.placement)
+            if total is None:
+                total = np.zeros(chances.shape, dtype=np.float32)
+            for target, values in zip(total, chances, strict=True):
+                target += configuration.weight * values
+        assert total is not None  # a manifest has at least one configuration
+        return total
+
+    def verify(self) -> float | None:
+        """Return the label agreement with the artifact's verification case; None without one."""
+        case = self.manifest.verification
+        if case is None:
+            return None
+        paths = [check_file(self.folder, self.manifest, name) for name in case.images]
+        expected = read_labels(check_file(self.folder, self.manifest, case.expected)).array[0]
+        labels = self.predict_image(read_image(paths), BALANCED).labels
+        return float((labels == expected).mean())
+
+
+def _half(chances: NDArray[np.floating] | None) -> NDArray[np.float16] | None:
+    return None if chances is None else chances.astype(np.float16, copy=False)
+
+
+def make_tiling(
+    configuration: Configuration, mean: NDArray[np.float32], effort: Effort = BALANCED
+) -> Tiling:
+    """Return how an image with channel means `mean` is cut into tiles."""
+    recipe = configuration.recipe
+    mirrored = {"never": False, "planned": recipe.test_time_mirroring, "always": True}
+    return Tiling(
+        overlap=min(recipe.overlap, effort.max_overlap),
+        padding=recipe.padding,
+        pad_values=tuple(float(value) for value in mean),
+        mirror_axes=recipe.mirror_axes if mirrored[effort.mirroring] else (),
+        batch_size=max(1, BATCH_VOXELS // math.prod(configuration.patch_size)),
+    )
+
+
+def predict_logits(
+    part: Prepared, configuration: Configuration, network: TileNetwork, effort: Effort = BALANCED
+) -> NDArray[np.float32]:
+    """Return blended logits (K, *S') of a prepared image."""
+
+    def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
+        shape = len(tiles), len(part.mean)
+        mean, std = (np.broadcast_to(item, shape) for item in (part.mean, part.std))
+        return network(tiles, np.ascontiguousarray(mean), np.ascontiguousarray(std))
+
+    tiling = make_tiling(configuration, part.mean, effort)
+    return blend(part.array, run, configuration.patch_size, tiling=tiling)
+
+
+def predict_files(
+    model: Model,
+    inputs: Sequence[Path],
+    output: Path,
+    options: PredictOptions,
+    on_case: Callable[[Outcome, int, int], None] = lambda *_: None,
+) -> Summary:
+    """Predict files and folders into `output`; a case that fails does not stop the others.
+
+    The next image is read and prepared while one is predicted, never more than one ahead.
+
+    Parameters
+    ----------
+    on_case
+        Called after each case with its outcome, how many are finished, and how many there are.
+
+    Raises
+    ------
+    AutosegError
+        `output` cannot be written.
+    """
+    manifest = model.manifest
+    cases, failed = find_cases(inputs, manifest.channel_files, len(manifest.channels))
+    cases, refused = check_outputs(cases, output)
+    _make_folder(output)
+    total = len(cases) + len(failed) + len(refused)
+    outcomes: list[Outcome] = []
+    for outcome in _outcomes([*failed, *refused], cases, model, output, options):
+        outcomes.append(outcome)
+        on_case(outcome, len(outcomes), total)
+    return Summary(tuple(outcomes))
+
+
+def _outcomes(
+    known: list[Outcome], cases: list[InputCase], model: Model, output: Path, options: PredictOptions
+) -> Iterator[Outcome]:
+    yield from known
+    waiting = []
+    for case in cases:
+        target = output / case.output_name
+        if target.exists() and not options.overwrite:
+            yield Outcome(case.case_id, "skipped", target)
+        else:
+            waiting.append(case)
+    for case, future in _read_ahead(waiting, model):
+        yield _predict_case(case, future, model, output / case.output_name, options)
+
+
+def _read_ahead(
+    cases: list[InputCase], model: Model
+) -> Iterator[tuple[InputCase, Future[tuple[Image, list[Prepared]]]]]:
+    """Yield each case with its image, read and prepared in a thread, one case ahead."""
+    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+        ahead = [pool.submit(_read, case, model) for case in cases[:1]]
+        for index, case in enumerate(cases):
+            current = ahead.pop()
+            current.exception()  # waits, so that reading never gets two cases ahead
+            ahead = [pool.submit(_read, item, model) for item in cases[index + 1 : index + 2]]
+            yield case, current
+            del current
+
+
+def _read(case: InputCase, model: Model) -> tuple[Image, list[Prepared]]:
+    """Return a case's image, without its voxels, and what the configurations take."""
+    image = read_image(case.paths)
+    try:
+        parts = model.prepare(image)
+    except AutosegError as error:
+        names = ", ".join(str(path) for path in case.paths)
+        found = f"{names}: {error.found}"
+        raise AutosegError(found=found, expected=error.expected, fix=error.fix) from None
+    return replace(image, array=image.array[:0]), parts
+
+
+def _predict_case(
+    case: InputCase,
+    future: Future[tuple[Image, list[Prepared]]],
+    model: Model,
+    target: Path,
+    options: PredictOptions,
+) -> Outcome:
+    """Predict and write one case; whatever goes wrong becomes its outcome."""
+    start = time.perf_counter()
+    done = partial(Outcome, case.case_id)
+    try:
+        image, parts = future.result()
+        result = model.predict_prepared(parts, options.effort, probabilities=options.probabilities)
+        if result.probabilities is not None:
+            write_probabilities(_beside(target), result.probabilities, image.geometry)
+        write_labels(target, result.labels, image.geometry)
+    except AutosegError as error:
+        return done("failed", message=str(error), seconds=time.perf_counter() - start)
+    except MemoryError:
+        return done("failed", message="not enough memory for this image")
+    except Exception as error:
+        LOG.exception("%s failed", case.case_id)
+        return done("failed", message=f"{type(error).__name__}: {error}")
+    return done("done", target, seconds=time.perf_counter() - start)
+
+
+def _beside(target: Path) -> Path:
+    """Return the file of the probabilities that belong to a label file."""
+    ending = file_ending(target)
+    stem = target.name[: -len(ending)]
+    return target.with_name(stem + ("_probabilities" + ending if ending in VOLUME_FORMATS else ".npz"))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AutosegError(
+            found=f"the folder {folder} cannot be made: {error.strerror or error}",
+            expected="a folder that can be written",
+            fix="choose another output folder",
+        ) from error

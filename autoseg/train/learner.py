@@ -1,0 +1,50 @@
+"""What is trained: network, optimiser and averaged weights of a plan, drawn from its seed."""
+
+import torch
+from torch import nn
+
+from autoseg.network.build import build_network, initialise
+from autoseg.network.execution import Execution
+from autoseg.plan.plan import ConfigurationPlan, TrainingPlan
+from autoseg.train.ema import Ema
+from autoseg.train.loop import Learner
+from autoseg.train.loss import DeepSupervised, DiceAndCrossEntropy
+
+FUSED_KINDS = ("cpu", "cuda")
+"""Kinds of devices whose optimisers change all weights in one pass."""
+
+
+def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: int) -> Learner:
+    """Return a network with freshly drawn weights, placed, and what trains it."""
+    model = build_network(configuration.network)
+    initialise(model, seed)
+    execution.place(model)
+    return Learner(
+        model=model,
+        optimizer=_optimizer(model, configuration.training, fused=execution.kind in FUSED_KINDS),
+        ema=Ema(model, configuration.training.ema_decay),
+        scaler=torch.amp.GradScaler(execution.kind, enabled=execution.precision == "fp16"),
+    )
+
+
+def build_loss(training: TrainingPlan) -> nn.Module:
+    """Return the loss of a plan."""
+    inner = DiceAndCrossEntropy(batch_dice=training.batch_dice)
+    return DeepSupervised(inner, weights=training.supervision_weights)
+
+
+def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.optim.Optimizer:
+    """Return the plan's optimiser; its learning rate is set before each step."""
+    parameters = list(model.parameters())
+    if plan.optimizer == "adamw":
+        return torch.optim.AdamW(
+            parameters, lr=plan.peak_lr, weight_decay=plan.weight_decay, fused=fused
+        )
+    return torch.optim.SGD(
+        parameters,
+        lr=plan.peak_lr,
+        momentum=plan.momentum,
+        nesterov=plan.momentum > 0,
+        weight_decay=plan.weight_decay,
+        fused=fused,
+    )

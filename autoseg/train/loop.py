@@ -1,0 +1,97 @@
+"""The training loop: one page, and it yields.
+
+Letters in shapes: B batch, C channels, K classes, P patch axes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.network.execution import Execution
+from autoseg.train.ema import Ema
+
+
+class TrainingBatch(Protocol):
+    """What a step learns from."""
+
+    @property
+    def images(self) -> Tensor:
+        """(B, C, *P) float32."""
+        ...
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, *P) class indices, -1 where unknown."""
+        ...
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did. Reading the tensors waits for the device."""
+
+    step: int
+    """Steps done, this one included."""
+    loss: Tensor
+    gradient_norm: Tensor
+    """Before clipping."""
+    lr: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """Everything that a step changes."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    ema: Ema
+    scaler: torch.amp.GradScaler
+    """Enabled in fp16 only."""
+
+
+def train(
+    learner: Learner,
+    batches: Iterable[TrainingBatch],
+    loss: Callable[[Tensor | tuple[Tensor, ...], Tensor], Tensor],
+    *,
+    execution: Execution,
+    learning_rate: Callable[[int], float],
+    max_gradient_norm: float,
+    first_step: int = 0,
+) -> Iterator[StepResult]:
+    """Train on every batch and yield after each.
+
+    Parameters
+    ----------
+    learner
+        The network, on its device, and what belongs to it.
+    batches
+        Those of the steps from `first_step` on.
+    loss
+        Called with the network's output and labels (B, *P).
+    execution
+        Where and in which precision.
+    learning_rate
+        The rate of a step, from the number of steps done before it.
+    """
+    model, optimizer, scaler = learner.model, learner.optimizer, learner.scaler
+    parameters = list(model.parameters())
+    model.train()
+    for step, batch in enumerate(batches, start=first_step):
+        lr = learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        images, labels = execution.images(batch.images), execution.send(batch.labels)
+        with execution.autocast():
+            logits = model(images)  # (B, K, *P), or several
+        value = loss(logits, labels)
+        scaler.scale(value).backward()
+        scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
+        scaler.step(optimizer)
+        scaler.update()
+        optimizer.zero_grad()
+        learner.ema.update(step + 1)
+        yield StepResult(step + 1, value.detach(), norm, lr)

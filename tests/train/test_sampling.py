@@ -1,0 +1,394 @@
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.errors import TrainingError
+from autoseg.plan.plan import AugmentationPlan, ConfigurationPlan, Cost, TrainingPlan
+from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase
+from autoseg.record import NetworkPlan, StagePlan
+from autoseg.runtime.recipe import Channel, Labels, Recipe
+from autoseg.train.sampling import Batches, draw_start, is_forced
+
+LABELS = Labels(names=("background", "a", "b"), values=(0, 1, 2))
+PLAIN = AugmentationPlan(
+    planar=False,
+    rotation=((-0.5, 0.5),) * 3,
+    rotation_probability=0.0,
+    scale=(0.7, 1.4),
+    scale_probability=0.0,
+    noise_probability=0.0,
+    noise_std=(0.0, 0.1),
+    blur_probability=0.0,
+    blur_sigma=(0.5, 1.0),
+    brightness_probability=0.0,
+    brightness=(0.75, 1.25),
+    contrast_probability=0.0,
+    contrast=(0.75, 1.25),
+    low_resolution_probability=0.0,
+    low_resolution=(0.5, 1.0),
+    gamma_probability=0.0,
+    inverted_gamma_probability=0.0,
+    gamma=(0.7, 1.5),
+    mirror_probability=0.0,
+)
+LIVELY = PLAIN.revised(
+    rotation_probability=0.5, noise_probability=0.5, gamma_probability=0.5, mirror_probability=0.5
+)
+
+
+def configuration(patch_size=(8, 10, 8), batch_size=4, augmentation=PLAIN, num_axes=3):
+    num_net = len(patch_size)
+    if num_net == 2:
+        augmentation = augmentation.revised(rotation=((-3.0, 3.0),))
+    return ConfigurationPlan(
+        name="test",
+        recipe=Recipe(
+            transpose=tuple(range(num_axes)),
+            spacing=(1.0,) * num_net,
+            channels=(Channel(name="mri", scheme="zscore"),),
+            order="resample-normalise",
+            spline_order=3,
+            coarse_ratio=3.0,
+            padding="mirror",
+            overlap=0.5,
+            mirror_axes=tuple(range(num_net)),
+            test_time_mirroring=False,
+        ),
+        patch_size=patch_size,
+        batch_size=batch_size,
+        median_shape=patch_size,
+        network=NetworkPlan(
+            encoder="plain",
+            in_channels=1,
+            num_classes=3,
+            stages=(
+                StagePlan(
+                    features=4, kernel_size=(3,) * num_net, strides=(1,) * num_net, num_blocks=1
+                ),
+            ),
+            decoder_convs=1,
+            num_supervised=1,
+        ),
+        training=TrainingPlan(
+            optimizer="sgd",
+            peak_lr=0.01,
+            momentum=0.99,
+            weight_decay=0.0,
+            poly_power=0.9,
+            warmup_steps=0,
+            max_gradient_norm=12.0,
+            ema_decay=0.0,
+            batch_dice=False,
+            supervision_weights=(1.0,),
+            foreground_fraction=0.33,
+            augmentation=augmentation,
+            default_steps=None,
+            default_budget_s=None,
+        ),
+        cost=Cost(
+            parameters=1,
+            step_operations=1.0,
+            step_seconds=1.0,
+            train_seconds=1.0,
+            memory_bytes=1,
+            disk_bytes=1,
+        ),
+        train_by_default=True,
+        why="",
+    )
+
+
+class MemoryStore:
+    """Prepared cases in memory: every voxel of the image holds its own flat index plus one."""
+
+    def __init__(self, labels_by_case):
+        self.cases = labels_by_case
+        self.num_opened = 0
+
+    def info(self, case_id):
+        labels = self.cases[case_id]
+        counts = [len(self.flat_locations(case_id, c)) for c in range(3)]
+        offsets = tuple(int(n) for n in np.cumsum([0, *counts]))
+        return SimpleNamespace(shape=(1, *labels.shape), location_offsets=offsets)
+
+    def image(self, case_id):
+        self.num_opened += 1
+        labels = self.cases[case_id]
+        return 1 + np.arange(labels.size, dtype=np.float32).reshape(1, *labels.shape)
+
+    def labels(self, case_id):
+        return self.cases[case_id]
+
+    def flat_locations(self, case_id, label):
+        labels = self.cases[case_id]
+        if label == 0:  # all annotated voxels, where there are others
+            return np.flatnonzero(labels >= 0) if (labels < 0).any() else np.array([], int)
+        return np.flatnonzero(labels == label)
+
+
+def write_store(folder, memory, patch_size):
+    """Return a store on disk with the cases of a store in memory."""
+    store = CaseStore(folder)
+    for case_id, labels in memory.cases.items():
+        places = [memory.flat_locations(case_id, c) for c in range(3)]
+        info = PreparedCase(
+            autoseg_version="0",
+            case_id=case_id,
+            dtype="float32",
+            shape=(1, *labels.shape),
+            spacing=(1.0,) * labels.ndim,
+            mean=(0.0,),
+            std=(1.0,),
+            placement={},
+            class_voxels=tuple(int((labels == c).sum()) for c in range(3)),
+            num_annotated=int((labels >= 0).sum()),
+            location_offsets=memory.info(case_id).location_offsets,
+            source_hash="",
+            recipe_digest="",
+        )
+        arrays = CaseArrays(memory.image(case_id), labels, np.concatenate(places))
+        store.write(info, arrays, patch_size)
+    return store
+
+
+def spotted_case(shape=(24, 30, 26), spots=(((20, 3, 12), 1), ((2, 28, 25), 2))):
+    labels = np.zeros(shape, np.int8)
+    for place, label in spots:
+        labels[place] = label
+    return labels
+
+
+def make_batches(store, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, fold="0", seed=0):
+    return Batches(
+        store,
+        case_ids or sorted(store.cases),
+        plan or configuration(),
+        labels=labels,
+        seed=seed,
+        fold=fold,
+        cache_bytes=cache_bytes,
+    )
+
+
+def same(first, second):
+    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+
+
+def test_batch_has_the_planned_shape_and_types():
+    batch = make_batches(MemoryStore({"a": spotted_case()})).batch(0)
+    assert batch.images.shape == (4, 1, 8, 10, 8)
+    assert batch.images.dtype == torch.float32
+    assert batch.labels.shape == (4, 8, 10, 8)
+    assert batch.labels.dtype == torch.int16
+
+
+def test_batch_depends_on_seed_fold_and_step_only():
+    store = MemoryStore({"a": spotted_case(), "b": spotted_case((20, 20, 20), ())})
+    plan = configuration(augmentation=LIVELY)
+    batches = make_batches(store, plan)
+    first = batches.batch(7)
+    batches.batch(3)
+
+    assert same(first, batches.batch(7))
+    assert same(first, make_batches(store, plan, cache_bytes=10**9).batch(7))
+    assert not same(first, batches.batch(8))
+    assert not same(first, make_batches(store, plan, fold="1").batch(7))
+    assert not same(first, make_batches(store, plan, seed=1).batch(7))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 3])
+def test_stream_is_the_same_for_any_number_of_threads(num_workers):
+    store = MemoryStore({"a": spotted_case(), "b": spotted_case((20, 20, 20), ())})
+    batches = make_batches(store, configuration(augmentation=LIVELY))
+    expected = [batches.batch(step) for step in range(5, 12)]
+
+    found = list(batches.stream_from(5, 12, num_workers))
+
+    assert len(found) == 7
+    assert all(same(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_closing_the_stream_ends_its_threads():
+    before = threading.active_count()
+    stream = make_batches(MemoryStore({"a": spotted_case()})).stream_from(0, 10**9, 2)
+    next(stream)
+    assert threading.active_count() > before
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_stream_makes_few_batches_ahead():
+    store = MemoryStore({"a": spotted_case()})
+    stream = make_batches(store, configuration(batch_size=2)).stream_from(0, 10**9, 2)
+    for _ in range(3):
+        next(stream)
+    stream.close()
+    assert store.num_opened <= 2 * (3 + 2 + 1)
+
+
+@pytest.mark.parametrize("num_workers", [0, 3])
+@pytest.mark.parametrize("cache_bytes", [0, 10**9])
+def test_cases_on_disk_give_the_same_batches(tmp_path, num_workers, cache_bytes):
+    memory = MemoryStore({"a <b>": spotted_case(), "ü": spotted_case((20, 20, 20), ())})
+    plan = configuration(augmentation=LIVELY)
+    expected = make_batches(memory, plan)
+    store = write_store(tmp_path, memory, plan.patch_size)
+
+    on_disk = make_batches(store, plan, sorted(memory.cases), cache_bytes=cache_bytes)
+    found = list(on_disk.stream_from(0, 12, num_workers))
+
+    assert len(found) == 12
+    assert all(same(batch, expected.batch(step)) for step, batch in enumerate(found))
+
+
+def test_damaged_file_is_named(tmp_path):
+    memory = MemoryStore({"patient 7": spotted_case()})
+    store = write_store(tmp_path, memory, (8, 10, 8))
+    next(tmp_path.glob("*7.b2nd")).write_bytes(b"not an array")
+    with pytest.raises(TrainingError, match="'patient 7'"):
+        make_batches(store, case_ids=["patient 7"]).batch(0)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_unreadable_case_is_named(num_workers):
+    store = MemoryStore({"patient 7": spotted_case()})
+
+    def broken(case_id):
+        raise RuntimeError("cannot decompress")
+
+    store.image = broken
+    before = threading.active_count()
+    with pytest.raises(TrainingError, match=r"'patient 7'.*cannot decompress"):
+        list(make_batches(store).stream_from(0, 5, num_workers))
+    assert threading.active_count() == before
+
+
+def test_our_own_fault_keeps_its_type_and_names_the_case():
+    store = MemoryStore({"patient 7": spotted_case()})
+    store.labels = lambda case_id: np.zeros((3, 3), np.int8)
+    with pytest.raises(ValueError, match="zip") as caught:
+        make_batches(store).batch(0)
+    assert "patient 7" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_forced"), [(1, 0), (2, 1), (3, 1), (4, 1), (5, 2), (9, 3), (12, 4)]
+)
+def test_forced_share_is_that_of_nnunet(batch_size, num_forced):
+    assert sum(is_forced(index, batch_size, 0.33) for index in range(batch_size)) == num_forced
+
+
+def test_last_samples_of_every_batch_hold_foreground():
+    store = MemoryStore({"a": spotted_case()})
+    batches = make_batches(store, configuration(batch_size=3))
+    labels = torch.stack([batches.batch(step).labels for step in range(60)])
+    held = (labels > 0).flatten(2).any(2)
+
+    assert held[:, 2].all()
+    assert held[:, :2].float().mean() < 0.5
+    found = [set(sample.unique().tolist()) - {0} for sample in labels[:, 2]]
+    assert 15 < sum(classes == {1} for classes in found) < 45
+
+
+def test_patch_is_centred_on_a_foreground_voxel_away_from_borders():
+    store = MemoryStore({"a": spotted_case(spots=(((12, 15, 13), 2),))})
+    batch = make_batches(store, configuration(batch_size=3)).batch(0)
+    assert batch.labels[2, 4, 5, 4] == 2
+
+
+def test_case_without_foreground_gives_patches_from_anywhere():
+    store = MemoryStore({"a": spotted_case(spots=())})
+    batches = make_batches(store, configuration(batch_size=2))
+    corners = {float(batches.batch(step).images[1, 0, 0, 0, 0]) for step in range(10)}
+    assert len(corners) > 7
+
+
+def test_cases_are_drawn_uniformly():
+    store = MemoryStore({name: np.full((8, 10, 8), i, np.int8) for i, name in enumerate("xyz")})
+    batches = make_batches(store)
+    drawn = [batches.batch(step).labels[:, 0, 0, 0] for step in range(150)]
+    shares = np.bincount(torch.cat(drawn).numpy(), minlength=3) / 600
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.07)
+
+
+def test_patches_cover_every_voxel():
+    store = MemoryStore({"a": spotted_case((10, 12, 9), ())})
+    batches = make_batches(store)
+    seen = torch.cat([batches.batch(step).images.unique() for step in range(40)]).unique()
+    assert seen.tolist() == list(range(1, 10 * 12 * 9 + 1))
+
+
+def test_small_image_is_mirrored_and_ignored_outside():
+    store = MemoryStore({"a": np.ones((4, 14, 3), np.int8)})
+    batch = make_batches(store).batch(0)
+    for image, labels in zip(batch.images[:, 0], batch.labels, strict=True):
+        inside = labels != -1
+        assert inside.sum() == 4 * 10 * 3
+        assert set(image.unique().tolist()) == set(image[inside].unique().tolist())
+
+
+def test_turned_patch_is_ignored_where_it_leaves_the_image():
+    store = MemoryStore({"a": np.ones((8, 10, 8), np.int8)})
+    turned = PLAIN.revised(rotation_probability=1.0, rotation=((0.5, 0.5),) * 3)
+    batch = make_batches(store, configuration(augmentation=turned)).batch(0)
+    assert set(batch.labels.unique().tolist()) == {-1, 1}
+    assert (batch.labels == -1).float().mean() > 0.1
+    assert (batch.labels[:, 3:5, 4:6, 3:5] == 1).all()
+    assert batch.images.min() > 0.99
+    assert batch.images.max() < 8 * 10 * 8 + 0.01
+
+
+def test_small_image_lies_anywhere_in_the_patch():
+    rng = np.random.default_rng(0)
+    starts = {draw_start(rng, (5,), (8,), None)[0] for _ in range(100)}
+    assert starts == {-3, -2, -1, 0}
+
+
+def test_patch_around_a_border_voxel_stays_inside():
+    rng = np.random.default_rng(0)
+    assert draw_start(rng, (30, 30), (8, 8), (0, 29)) == (0, 22)
+
+
+@pytest.mark.parametrize("num_axes", [2, 3])
+def test_planar_network_sees_slices(num_axes):
+    shape = (6, 20, 24)[3 - num_axes :]
+    labels = np.zeros(shape, np.int8)
+    labels[(4, 10, 12)[3 - num_axes :]] = 1
+    store = MemoryStore({"a": labels})
+    plan = configuration((8, 8), batch_size=3, augmentation=LIVELY, num_axes=num_axes)
+    batch = make_batches(store, plan).batch(1)
+    plain = make_batches(store, plan.revised(training=configuration().training)).batch(1)
+
+    assert batch.images.shape == (3, 1, 8, 8)
+    assert plain.labels[2, 4, 4] == 1
+    if num_axes == 3:
+        assert int(plain.images[2, 0, 4, 4]) == 1 + np.ravel_multi_index((4, 10, 12), shape)
+
+
+def test_sparse_annotation_is_where_patches_lie():
+    labels = np.full((40, 40, 40), -1, np.int8)
+    labels[35, 30:38, 5:12] = 0
+    store = MemoryStore({"a": labels})
+    sparse = Labels(names=LABELS.names, values=LABELS.values, ignore=9)
+    known = [
+        (make_batches(store, labels=chosen).batch(0).labels >= 0).flatten(1).any(1)
+        for chosen in (sparse, LABELS)
+    ]
+    assert known[0][:3].all()
+    assert not known[1][:3].all()
+
+
+def test_kept_cases_are_opened_once_and_limited_by_memory():
+    labels = spotted_case()
+    one = labels.size * (4 + 1)
+    store = MemoryStore({"a": labels})
+    kept = make_batches(store, cache_bytes=one)
+    for step in range(5):
+        kept.batch(step)
+    assert store.num_opened == 1
+    unkept = make_batches(store, cache_bytes=one - 1)
+    unkept.batch(0)
+    assert store.num_opened == 1 + 4
