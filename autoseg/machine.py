@@ -16,7 +16,7 @@ Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
 
 MATRIX_SIZE = 1024
-"""Edge of the matrices multiplied to measure throughput: large enough to fill every core's units."""
+"""Edge of the matrices multiplied to measure throughput: large enough to fill every core."""
 MEASURE_S = 0.25
 """Time spent on the measurement; the best of all products counts, so other work disturbs little."""
 FLOPS_DIGITS = 2

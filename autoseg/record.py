@@ -16,7 +16,7 @@ from autoseg.errors import AutosegError
 
 
 class Record(BaseModel):
-    """Immutable, typed, JSON round-trippable value; unknown, missing or mistyped fields are refused."""
+    """Immutable, typed, JSON round-trippable value; refuses unknown, missing, mistyped fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 

@@ -138,6 +138,16 @@ class FoldFolder:
         return self.root / "result.json"
 
     @property
+    def scores(self) -> Path:
+        """Scores of the validation cases that are done, one line each."""
+        return self.root / "scores.jsonl"
+
+    @property
+    def stop(self) -> Path:
+        """Its presence asks the process that trains the fold to save and to stop."""
+        return self.root / "stop"
+
+    @property
     def validation(self) -> Path:
         """Folder of the validation cases' predictions, in the user's geometry and values."""
         return self.root / "validation"

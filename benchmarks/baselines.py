@@ -32,6 +32,8 @@ def cases_of(dataset: Dataset) -> Iterator[tuple[NDArray, NDArray]]:
 def everywhere(counts: NDArray) -> NDArray:
     """Return the mean Dice of each foreground class when the largest of them is everywhere.
 
+    A case without a class counts for it only where it is predicted; NaN where no case counts.
+
     Parameters
     ----------
     counts : (N, K) int
@@ -43,7 +45,8 @@ def everywhere(counts: NDArray) -> NDArray:
     dice[:, largest - 1] = 2 * sizes / (sizes + counts.sum(axis=1))
     dice[counts[:, 1:] == 0] = np.nan
     dice[:, largest - 1][sizes == 0] = 0.0  # predicted, and not there
-    return np.nanmean(dice, axis=0)
+    counted = (~np.isnan(dice)).sum(axis=0)
+    return np.nansum(dice, axis=0) / np.where(counted, counted, np.nan)
 
 
 def threshold_dice(values: NDArray, labels: NDArray, num_classes: int) -> NDArray:
@@ -86,7 +89,7 @@ def main() -> None:
     ):
         names = dataset.labels.names[1:]
         classes = ", ".join(f"{n} {d:.3f}" for n, d in zip(names, found, strict=True))
-        print(f"{name}: mean Dice {np.mean(found):.3f} ({classes})")
+        print(f"{name}: mean Dice {np.nanmean(found):.3f} ({classes})")
 
 
 if __name__ == "__main__":

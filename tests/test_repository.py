@@ -159,17 +159,36 @@ def test_every_entry_point_loads(group):
     assert all(callable(point.load()) for point in ours.values())
 
 
+def imported(path: Path) -> set[str]:
+    """Return the modules that a file imports; relative ones begin with dots."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text_of(path))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add("." * node.level + (node.module or ""))
+    return found
+
+
 def test_the_runtime_imports_what_an_artifact_has():
-    imported = {}
     for path in sorted((ROOT / "autoseg" / "runtime").rglob("*.py")):
-        for node in ast.walk(ast.parse(text_of(path))):
-            if isinstance(node, ast.Import):
-                imported |= {alias.name.split(".")[0]: path.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                imported[str(node.module).split(".")[0]] = path.name
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 1, f"{path.name} leaves the runtime"
-    assert set(imported) <= RUNTIME_MAY_IMPORT, imported
+        foreign = {name for name in imported(path) if not re.match(r"\.(?!\.)", name)}
+        assert {name.split(".")[0] for name in foreign} <= RUNTIME_MAY_IMPORT, path
+
+
+def test_the_network_and_the_training_loop_need_only_torch():
+    folder = ROOT / "autoseg"
+    allowed = {"torch", "numpy", *sys.stdlib_module_names}
+    to_do = {*(folder / "network").glob("*.py"), *(folder / "train").glob("lo[os][ps].py")}
+    done: set[Path] = set()
+    while to_do:
+        path = to_do.pop()
+        done.add(path)
+        ours = {name for name in imported(path) if name.split(".")[0] not in allowed}
+        for name in ours - {"autoseg.record"}:
+            assert re.match(r"autoseg\.(network|train)\.", name), f"{path} imports {name}"
+            to_do |= {(ROOT / name.replace(".", "/")).with_suffix(".py")} - done
+    assert {"unet.py", "loop.py", "loss.py"} <= {path.name for path in done}
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -29,7 +29,7 @@ def demo(
     from autoseg.errors import WorkspaceError
     from autoseg.pipeline.planning import PlanOptions, make_plan
     from autoseg.pipeline.training import TrainOptions
-    from autoseg.runtime.runner import Model, predict_files
+    from autoseg.runtime.runner import Model, PredictOptions, predict_files
     from autoseg.testing.synthetic import write_spheres
 
     if folder.exists():
@@ -49,6 +49,7 @@ def demo(
     command = ("autoseg", *sys.argv[1:])
     run_training(TrainOptions(workspace=outcome.workspace, command=command), as_json=json_)
     predictions = folder / "predictions"
-    predict_files(Model(outcome.workspace.model), [unseen / "imagesTr"], predictions)
+    model = Model(outcome.workspace.model)
+    predict_files(model, [unseen / "imagesTr"], predictions, PredictOptions())
     if not json_:
         print(f"predictions of {NUM_UNSEEN} unseen cases: {predictions}")

@@ -114,9 +114,8 @@ class Progress:
         """Start drawing when there is a terminal."""
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bars
-            from rich.progress import TimeRemainingColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
             self._bars = Bars(
@@ -153,7 +152,9 @@ class Progress:
     def on_event(self, event: Mapping[str, object]) -> None:
         """Show an event of the pipeline or of a fold."""
         if event.get("event") == "prepared":
-            self.update(f"prepare {event['configuration']}", _int(event["done"]), _int(event["total"]))
+            self.update(
+                f"prepare {event['configuration']}", _int(event["done"]), _int(event["total"])
+            )
         elif event.get("event") == "step":
             print(f"{event['name']} ...", file=sys.stderr, flush=True)
         elif "step" in event and "num_steps" in event:

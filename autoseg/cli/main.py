@@ -59,14 +59,16 @@ def make_app() -> typer.Typer:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 2 the user can fix it, 1 our fault."""
-    logging.getLogger("autoseg").setLevel(logging.INFO)
+    logger = logging.getLogger("autoseg")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.NullHandler())  # what users see is printed, the rest goes to a file
     try:
         make_app()(list(arguments) if arguments is not None else None)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR
     except AutosegError as error:
-        logging.getLogger("autoseg").error("%s", error)
-        print(f"autoseg: {error}", file=sys.stderr)
+        logger.error("%s", error)
+        print(error, file=sys.stderr)
         return USER_ERROR
     except Exception:
         return _report_our_fault()

@@ -8,7 +8,7 @@ import typer
 from autoseg.cli import options, parse
 
 
-def plan(  # noqa: PLR0913 - one parameter an option
+def plan(
     dataset: Annotated[
         Path | None, typer.Argument(metavar="DATASET", help="Folder of images and masks.")
     ] = None,

@@ -8,7 +8,7 @@ import typer
 from autoseg.cli import options
 
 
-def run(  # noqa: PLR0913 - one parameter an option
+def run(
     dataset: options.DatasetArgument,
     workspace: options.NewWorkspaceOption = None,
     spec: options.SpecOption = None,

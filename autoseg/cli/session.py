@@ -36,7 +36,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """
     asked: list[int] = []
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def ask(number: int, _: FrameType | None) -> None:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)

@@ -11,7 +11,7 @@ STEPS_PER_EPOCH = 250
 """nnU-Net's epoch."""
 
 
-def train(  # noqa: PLR0913 - one parameter an option
+def train(
     workspace: options.WorkspaceOption = None,
     budget: options.BudgetOption = None,
     steps: Annotated[
@@ -36,7 +36,7 @@ def train(  # noqa: PLR0913 - one parameter an option
     no_images: options.NoImagesOption = False,
     json_: options.JsonOption = False,
 ) -> None:
-    """Train, validate, choose, export, verify and report; run again, it goes on where it stopped."""
+    """Train, validate, choose, export, verify and report; run again, it goes on from there."""
     from autoseg.cli.session import open_workspace
     from autoseg.cli.training import run_training
     from autoseg.pipeline.training import TrainOptions

@@ -3,6 +3,7 @@
 Letters in shapes: C channels, S spatial axes (ZYX or YX).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from autoseg.runtime.images import Image, read_image, read_labels, same_spacing
 POSITION_TOLERANCE = 0.5
 """Origins may differ by this part of a voxel: tools round them differently."""
 DIRECTION_TOLERANCE = 1e-2
+MAX_LISTED = 200
+"""Lines of one error message."""
 
 
 def read_case(dataset: Dataset, case: Case) -> tuple[Image, NDArray]:
@@ -42,12 +45,12 @@ def inspect_case(
         image = read_image(dataset.image_paths(case))
         findings += _channel_findings(dataset, case, image)
     except AutosegError as error:
-        findings.append(_finding(error, case.images))
+        findings.append(error_finding(error, case.images))
     try:
         mask = read_labels(dataset.root / _labels_name(case))
         classes = to_classes(mask.array[0], dataset.labels)
     except AutosegError as error:
-        findings.append(_finding(error, (_labels_name(case),)))
+        findings.append(error_finding(error, (_labels_name(case),)))
     if image is not None and mask is not None:
         findings += _grid_findings(case, image, mask)
     if any(finding.severity == "error" for finding in findings):
@@ -55,14 +58,28 @@ def inspect_case(
     return image, classes, findings
 
 
-def as_error(findings: list[Finding]) -> DatasetError:
-    """Return one error that lists findings, those with the same remedy under it."""
+def as_error(findings: Sequence[Finding]) -> DatasetError:
+    """Return one error with a line for each finding, each expectation and each remedy."""
+    lines = [describe(finding) for finding in findings[:MAX_LISTED]]
+    if len(findings) > MAX_LISTED:
+        lines.append(f"... and {len(findings) - MAX_LISTED} more")
+    if len(findings) > 1:
+        lines.insert(0, f"{len(findings)} problems:")
     expected = dict.fromkeys(finding.expected for finding in findings)
     remedies = dict.fromkeys(finding.remedy for finding in findings)
     return DatasetError(
-        found="\n".join(describe(finding) for finding in findings),
-        expected="; ".join(expected),
-        fix="; ".join(remedies),
+        found="\n".join(lines), expected="\n".join(expected), fix="\n".join(remedies)
+    )
+
+
+def error_finding(error: AutosegError, files: tuple[str, ...]) -> Finding:
+    """Return an error as a finding about some files."""
+    return Finding(
+        severity="error",
+        files=files,
+        found=error.found,
+        expected=error.expected,
+        remedy=error.fix,
     )
 
 
@@ -82,16 +99,6 @@ def _labels_name(case: Case) -> str:
     return case.labels
 
 
-def _finding(error: AutosegError, files: tuple[str, ...]) -> Finding:
-    return Finding(
-        severity="error",
-        files=files,
-        found=error.found,
-        expected=error.expected,
-        remedy=error.fix,
-    )
-
-
 def _channel_findings(dataset: Dataset, case: Case, image: Image) -> list[Finding]:
     findings = []
     names, count = dataset.channels, len(image.array)
@@ -103,7 +110,7 @@ def _channel_findings(dataset: Dataset, case: Case, image: Image) -> list[Findin
     if image.array.dtype.kind == "f":
         is_bad = ~np.isfinite(image.array)
         if is_bad.any():
-            found = f"{int(is_bad.sum())} voxels are NaN or infinite"
+            found = f"NaN or infinite values in {int(is_bad.sum())} of {is_bad.size} voxels"
             remedy = "replace them, e.g. by the value of the background"
             findings.append(_error(case.images, found, "finite numbers in every voxel", remedy))
     return findings

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from autoseg.dataset.dataset import Case, Dataset, DatasetSpec
+from autoseg.dataset.case import as_error, error_finding, inspect_case
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Finding
 from autoseg.dataset.formats import folders, nnunet
 from autoseg.dataset.formats.pairing import CaseFiles, Layout
 from autoseg.dataset.label_values import MAX_UNDECLARED, found_labels
@@ -22,7 +23,6 @@ FORMATS: dict[str, ModuleType] = {"nnunet": nnunet, "folders": folders}
 LAYOUTS = "imagesTr/, labelsTr/ and dataset.json (nnU-Net), or images/ and labels/ or masks/"
 NUM_READERS = 4
 """Threads that look through masks without declared labels: decoding leaves Python's lock."""
-MAX_LISTED = 200
 
 
 class _Values(NamedTuple):
@@ -46,15 +46,18 @@ def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> 
     spec = spec or DatasetSpec()
     root = root.resolve()
     name, layout = _find(root, spec)
+    pattern = group_by or spec.group_by
+    if layout.pairing.problems or not layout.pairing.files:
+        raise as_error(_everything_wrong(root, spec, name, layout, pattern))
+    return _assemble(root, spec, name, layout, pattern)
+
+
+def _assemble(
+    root: Path, spec: DatasetSpec, name: str, layout: Layout, pattern: str | None
+) -> Dataset:
+    """Return the data set of all files that pair."""
     pairing = layout.pairing
-    _refuse_problems(root, pairing.problems)
-    if not pairing.files:
-        raise DatasetError(
-            found=f"no cases in {root}",
-            expected="images with labels",
-            fix="add files to the folders",
-        )
-    groups = _groups([files.case_id for files in pairing.files], group_by or spec.group_by)
+    groups = _groups([files.case_id for files in pairing.files], pattern)
     endings = Counter(file_ending(files.images[0]) for files in pairing.files)
     return Dataset(
         name=spec.name or root.name,
@@ -77,6 +80,33 @@ def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> 
     )
 
 
+def _everything_wrong(
+    root: Path, spec: DatasetSpec, name: str, layout: Layout, pattern: str | None
+) -> list[Finding]:
+    """Return the problems of pairing, and those inside the files that do pair.
+
+    The files are read only now that the data set is refused anyway: so that all is told at once.
+    """
+    findings = [
+        Finding(
+            severity="error",
+            found=problem,
+            expected="for each case one image (or one a channel) and one label map of its name",
+            remedy="add, rename or remove the files listed, then run it again",
+        )
+        for problem in layout.pairing.problems or [f"no cases in {root}"]
+    ]
+    if not layout.pairing.files:
+        return findings
+    try:
+        dataset = _assemble(root, spec, name, layout, pattern)
+    except DatasetError as error:
+        return [*findings, error_finding(error, ())]
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda case: inspect_case(dataset, case)[2], dataset.cases)
+        return [*findings, *(f for case in found for f in case if f.severity == "error")]
+
+
 def _find(root: Path, spec: DatasetSpec) -> tuple[str, Layout]:
     """Return the layout's name and what it found."""
     if not root.is_dir():
@@ -92,19 +122,6 @@ def _find(root: Path, spec: DatasetSpec) -> tuple[str, Layout]:
         found=f"{root} holds {shown or 'nothing'}",
         expected=LAYOUTS,
         fix="name the folders so, or point to the folder that contains them",
-    )
-
-
-def _refuse_problems(root: Path, problems: Sequence[str]) -> None:
-    if not problems:
-        return
-    shown = [*problems[:MAX_LISTED]]
-    if len(problems) > MAX_LISTED:
-        shown.append(f"... and {len(problems) - MAX_LISTED} more")
-    raise DatasetError(
-        found=f"{len(problems)} problem{'s' * (len(problems) > 1)} in {root}:\n" + "\n".join(shown),
-        expected="for each case one image (or one a channel) and one label map of the same name",
-        fix="add, rename or remove the files listed, then run it again",
     )
 
 
@@ -148,11 +165,21 @@ def _find_labels(root: Path, files: Sequence[CaseFiles], ignore: int | None) -> 
     """Return the classes that stand in masks without declared labels."""
     with ThreadPoolExecutor(NUM_READERS) as pool:
         found = list(pool.map(lambda entry: _values(entry.labels), files))
-    problems = [entry.problem for entry in found if entry.problem is not None]
+    problems = [
+        error_finding(entry.problem, (names.labels.relative_to(root).as_posix(),))
+        for names, entry in zip(files, found, strict=True)
+        if entry.problem is not None
+    ]
     if problems:
-        _refuse_problems(root, [p.found for p in problems])
-    values = {value for entry in found for value in entry.values}
-    return found_labels(values, ignore)
+        raise as_error(problems)
+    try:
+        return found_labels({value for entry in found for value in entry.values}, ignore)
+    except DatasetError as error:
+        richest = max(range(len(files)), key=lambda index: len(found[index].values))
+        where = f"{files[richest].labels.relative_to(root)} has {len(found[richest].values)} values"
+        raise DatasetError(
+            found=f"{error.found}; {where}", expected=error.expected, fix=error.fix
+        ) from None
 
 
 def _values(path: Path) -> _Values:

@@ -105,7 +105,7 @@ def choose_postprocessing(
         autoseg_version=autoseg_version(),
         plan_digest=plan.digest(),
         configuration=member.configuration,
-        steps=_steps(rules),
+        steps=to_steps(rules),
         num_cases=len(evidence.folds),
         trials=trials,
         dice=overall[0],
@@ -132,11 +132,9 @@ def decide(
     start = foreground if is_better else nothing
     every = Rules(foreground=start.foreground, classes=(True,) * len(names))
     before, after = (defined_mean(counts.dice(rules, cases)) for rules in (start, every))
-    for name, old, new in zip(names, before, after, strict=True):
-        kept = _rises(number_or_none(old), number_or_none(new))
-        trials.append(
-            Trial(rule=name, before=number_or_none(old), after=number_or_none(new), kept=kept)
-        )
+    for name, *pair in zip(names, before, after, strict=True):
+        old, new = (number_or_none(value) for value in pair)
+        trials.append(Trial(rule=name, before=old, after=new, kept=_rises(old, new)))
     kept = tuple(trial.kept for trial in trials[1:])
     return Rules(foreground=start.foreground, classes=kept), tuple(trials)
 
@@ -222,7 +220,7 @@ def _groups(
     return np.array([half[patient] for patient in evidence.patients]), "halves"
 
 
-def _steps(rules: Rules) -> tuple[KeepLargest, ...]:
+def to_steps(rules: Rules) -> tuple[KeepLargest, ...]:
     """Return the rules as the steps that prediction applies."""
     everything = tuple(range(1, len(rules.classes) + 1))
     steps = [KeepLargest(classes=everything)] if rules.foreground else []

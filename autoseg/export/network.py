@@ -4,16 +4,16 @@ Letters in shapes: B tiles in a batch, C channels, K classes, P axes of the patc
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from autoseg.errors import ExportError
-from autoseg.network.build import build_network
-from autoseg.plan.plan import ConfigurationPlan
+from autoseg.ensemble.choose import Member
+from autoseg.infer.predict import load_network
+from autoseg.plan.plan import Plan
 from autoseg.runtime.recipe import Recipe
+from autoseg.train.checkpoint import load_weights
 from autoseg.workspace import Workspace
 
 FLOAT_MAX = torch.finfo(torch.float32).max
@@ -59,27 +59,15 @@ class FoldEnsemble(nn.Module):
         return total / len(self.folds)
 
 
-def load_folds(
-    workspace: Workspace, configuration: ConfigurationPlan, folds: Sequence[str]
-) -> list[nn.Module]:
-    """Return the trained networks of some folds, on the CPU, in evaluation mode."""
-    networks = []
-    for fold in folds:
-        network = build_network(configuration.network)
-        network.load_state_dict(_weights(workspace.fold(configuration.name, fold).final))
-        networks.append(network.float().eval().requires_grad_(requires_grad=False))
-    return networks
-
-
-def _weights(path: Path) -> dict[str, Tensor]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ExportError(
-            found=f"no file {path}",
-            expected="the final weights of every fold of the ensemble",
-            fix="run `autoseg train` until these folds are finished",
-        ) from None
+def load_folds(workspace: Workspace, plan: Plan, member: Member) -> list[nn.Module]:
+    """Return the trained networks of a configuration's folds, on the CPU, ready to predict."""
+    network = plan.configuration(member.configuration).network
+    digest = plan.digest()
+    finals = [workspace.fold(member.configuration, fold).final for fold in member.folds]
+    return [
+        load_network(network, load_weights(path, digest)[0]).requires_grad_(requires_grad=False)
+        for path in finals
+    ]
 
 
 def make_ensemble(folds: Sequence[nn.Module], recipe: Recipe) -> FoldEnsemble:

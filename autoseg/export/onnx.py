@@ -7,9 +7,7 @@ import contextlib
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,14 +22,6 @@ TOLERANCE = 1e-3
 """Largest difference of logits, relative to their largest, at other sizes than the patch."""
 
 
-@dataclass(frozen=True)
-class Exported:
-    """What an ONNX file takes."""
-
-    spatial: Literal["dynamic", "fixed"]
-    multiple: tuple[int, ...]
-
-
 def write_onnx(
     module: nn.Module,
     path: Path,
@@ -39,9 +29,11 @@ def write_onnx(
     num_channels: int,
     patch_size: Sequence[int],
     strides: Sequence[int],
-) -> Exported:
-    """Write the ONNX file; sizes are dynamic where two other sizes give what torch gives."""
-    multiple = tuple(strides)
+) -> bool:
+    """Write the ONNX file and return whether it takes multiples of `strides` as sizes.
+
+    That is proved at two sizes besides the patch; else the graph takes the patch alone.
+    """
     # Sizes 0 and 1 count as constants for the exporter, so no axis of the example has them.
     example = make_input(2, num_channels, patch_size)
     try:
@@ -49,10 +41,12 @@ def write_onnx(
     except Exception:  # whatever the exporter cannot make dynamic
         logging.getLogger("autoseg").info("no dynamic ONNX graph", exc_info=True)
     else:
-        if all(_agrees(module, path, num_channels, size) for size in other_sizes(patch_size, strides)):
-            return Exported("dynamic", multiple)
+        if all(
+            _agrees(module, path, num_channels, size) for size in other_sizes(patch_size, strides)
+        ):
+            return True
     _write(module, path, example, _dynamic_shapes(patch_size, None))
-    return Exported("fixed", multiple)
+    return False
 
 
 def make_input(

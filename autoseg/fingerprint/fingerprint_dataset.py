@@ -11,7 +11,14 @@ from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 from autoseg.fingerprint.intensities import summarise
 from autoseg.fingerprint.measure import Measured, measure_case
 from autoseg.fingerprint.measured_file import load_measured, measured_key, save_measured
+from autoseg.machine import usable_memory
 from autoseg.record import autoseg_version
+
+MEMORY_SHARE = 0.3
+"""Part of the machine's memory that measuring may take."""
+MEMORY_PER_FILE_BYTE = 12
+"""Memory for one case, by the size of its compressed images: these expand two- to threefold, and
+labels, masks and components take as much again."""
 
 
 def measure_dataset(
@@ -39,7 +46,7 @@ def measure_dataset(
         on_case(case.id)
         return measured
 
-    with ThreadPoolExecutor(num_workers) as pool:
+    with ThreadPoolExecutor(affordable_workers(dataset, num_workers, usable_memory())) as pool:
         try:
             cases = list(pool.map(measure, dataset.cases))
         except BaseException:
@@ -67,6 +74,16 @@ def measure_dataset(
         ),
     )
     return fingerprint, tuple(findings)
+
+
+def affordable_workers(dataset: Dataset, num_workers: int, memory_bytes: int) -> int:
+    """Return how many of the largest cases may be measured at once: `num_workers`, or fewer."""
+    largest = 1
+    for case in dataset.cases:
+        paths = [path for path in dataset.image_paths(case) if path.is_file()]
+        largest = max(largest, sum(path.stat().st_size for path in paths))
+    affordable = int(MEMORY_SHARE * memory_bytes / (MEMORY_PER_FILE_BYTE * largest))
+    return max(1, min(num_workers, affordable))
 
 
 def _measure_once(dataset: Dataset, case: Case, folder: Path) -> Measured:

@@ -21,7 +21,7 @@ def build_network(plan: NetworkPlan) -> nn.Module:
 
 
 def initialise(model: nn.Module, seed: int) -> None:
-    """Draw all weights: He-normal convolutions, zero biases, residual blocks that start as identity.
+    """Draw all weights: He-normal convolutions, zero biases, residual blocks that change nothing.
 
     Parameters
     ----------

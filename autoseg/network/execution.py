@@ -53,7 +53,7 @@ class Execution:
         return images if layout is None else images.contiguous(memory_format=layout)
 
     def send(self, tensor: Tensor) -> Tensor:
-        """Return a tensor on the device; from pinned memory while the device computes, if it can."""
+        """Return a tensor on the device; from pinned memory the copy does not wait for it."""
         if self.kind == "cuda":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)

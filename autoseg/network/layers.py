@@ -1,5 +1,6 @@
 """The layer classes that differ between 1D, 2D and 3D: nothing else asks for the dimension."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
@@ -9,10 +10,10 @@ from torch import nn
 class Layers:
     """The layer classes of one dimension."""
 
-    conv: type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]
-    transposed_conv: type[nn.ConvTranspose1d] | type[nn.ConvTranspose2d] | type[nn.ConvTranspose3d]
-    norm: type[nn.InstanceNorm1d] | type[nn.InstanceNorm2d] | type[nn.InstanceNorm3d]
-    pool: type[nn.AvgPool1d] | type[nn.AvgPool2d] | type[nn.AvgPool3d]
+    conv: Callable[..., nn.Module]
+    transposed_conv: Callable[..., nn.Module]
+    norm: Callable[..., nn.Module]
+    pool: Callable[..., nn.Module]
 
 
 LAYERS = {

@@ -49,9 +49,7 @@ def choose(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
     write_text(workspace.postprocessing, choice.to_json())
 
 
-def export(
-    plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str
-) -> None:
+def export(plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str) -> None:
     """Write the verified artifact model/ and model.zip."""
     from autoseg.export.export import export_model
 

@@ -1,6 +1,5 @@
 """From a data set to a plan: `autoseg plan`."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.fingerprint_dataset import measure_dataset
 from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_cpus
+from autoseg.pipeline.supersede import settle
 from autoseg.plan.export_nnunet import to_nnunet
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Plan
@@ -95,10 +95,10 @@ def make_plan(
         on_case=_counted(on_case, len(dataset.cases)),
     )
     splits, more = _splits(dataset, options)
-    findings = (*findings, *more, *check_fingerprint(fingerprint))
+    findings = (*findings, *more, *check_fingerprint(fingerprint, dataset.cases))
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     plan = apply_overrides(planner(request), options.overrides)
-    superseded = _make_room(workspace, plan, replan=options.replan)
+    plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     write_text(workspace.dataset, dataset.to_json())
     write_text(workspace.fingerprint, fingerprint.to_json())
     write_text(workspace.findings, Findings(findings=findings).to_json())
@@ -133,9 +133,7 @@ def plan_request(
     )
 
 
-def _counted(
-    on_case: Callable[[str, int, int], None], total: int
-) -> Callable[[str], None]:
+def _counted(on_case: Callable[[str, int, int], None], total: int) -> Callable[[str], None]:
     """Return a listener that adds how many cases are done."""
     done: list[str] = []
 
@@ -170,43 +168,8 @@ def _writable(root: Path) -> Workspace:
     return Workspace(root.absolute())
 
 
-def _make_room(workspace: Workspace, plan: Plan, *, replan: bool) -> Path | None:
-    """Keep training that fits the new plan, move aside what another plan made."""
-    if not workspace.training.exists() or not workspace.plan.exists():
-        return None
-    if workspace.plan.read_text(encoding="utf-8") == plan.to_json():
-        return None
-    old = json.loads(workspace.plan.read_text(encoding="utf-8"))
-    name = f"planner {old.get('planner')}" if isinstance(old, dict) else "another plan"
-    if not replan:
-        raise WorkspaceError(
-            found=f"{workspace.training} holds folds trained with a different plan ({name})",
-            expected="a workspace without training, or the same plan again",
-            fix="add --replan to move that training to superseded/, or choose another -w",
-        )
-    place = workspace.superseded / (_digest(workspace.plan) + "-" + uuid4().hex[:4])
-    place.mkdir(parents=True)
-    for path in (
-        workspace.training,
-        workspace.plan,
-        workspace.ensemble,
-        workspace.postprocessing,
-        workspace.model,
-        workspace.model_zip,
-        workspace.report,
-    ):
-        if path.exists():
-            path.rename(place / path.name)
-    return place
-
-
-def _digest(path: Path) -> str:
-    """Return the start of a file's SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-
-
 def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path | None) -> Plan:
-    """Return the plan for a fingerprint alone: ours, nnU-Net's with its dataset.json, or both in one.
+    """Return the plan for a fingerprint alone: ours, or nnU-Net's with its dataset.json.
 
     Writes nothing; the machine is this one unless the options say otherwise.
     """
@@ -233,4 +196,4 @@ def check_dataset(
             on_case=_counted(on_case, len(dataset.cases)),
         )
     _, more = make_splits(dataset.cases, None, 0)
-    return (*findings, *more, *check_fingerprint(fingerprint))
+    return (*findings, *more, *check_fingerprint(fingerprint, dataset.cases))

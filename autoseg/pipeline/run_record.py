@@ -25,7 +25,7 @@ class RunRecord(Record):
     commands: tuple[str, ...]
     """Every `autoseg train` of this plan, as typed."""
     active_s: dict[str, float]
-    """Wall-clock seconds of work by request; time between a stop and the next start does not count."""
+    """Wall-clock seconds of work by request, without the time between a stop and the next start."""
 
 
 def load_run(workspace: Workspace, plan: Plan, command: Sequence[str]) -> RunRecord:

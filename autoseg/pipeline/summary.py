@@ -12,7 +12,7 @@ from autoseg.workspace import Workspace
 
 
 def summarise_run(workspace: Workspace) -> dict:
-    """Return scores by configuration and fold, the choice, and where model and report are (JSON)."""
+    """Return scores by fold, the choices, and where model and report are, fit for JSON."""
     plan = Plan.load(workspace.plan)
     names = plan.labels.names[1:]
     folds = []

@@ -56,7 +56,7 @@ def train_model(
     on_event: OnEvent = lambda _: None,
     should_stop: ShouldStop = lambda: False,
 ) -> None:
-    """Preprocess what is missing, train, choose, export, verify and report; goes on where it stopped.
+    """Preprocess what is missing, train, choose, export, verify and report; go on after a stop.
 
     Raises
     ------

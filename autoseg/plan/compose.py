@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autoseg.plan.cost import configuration_cost
-from autoseg.plan.family import Facts, Fitted
+from autoseg.plan.family import Facts
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
 from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, channels
@@ -21,8 +22,8 @@ OVERLAP = 0.5
 class Style:
     """How a planner wants images prepared and predicted."""
 
-    order: str
-    padding: str
+    order: Literal["resample-normalise", "normalise-resample"]
+    padding: Literal["mirror", "zero"]
     mirror: bool
     test_time_mirroring: bool
 
@@ -42,16 +43,6 @@ class Draft:
     why: str
     inherits_from: str | None = None
     previous_stage: str | None = None
-
-
-def draft_from(fitted: Fitted, **fields: object) -> Draft:
-    """Return a draft with a fitted network, patch and batch."""
-    return Draft(
-        network=fitted.network,
-        patch_size=fitted.patch_size,
-        batch_size=fitted.batch_size,
-        **fields,
-    )
 
 
 def facts(request: PlanRequest) -> Facts:

@@ -5,6 +5,7 @@ from autoseg.plan.compose import decision, text
 from autoseg.plan.family import Family, Fitted
 from autoseg.plan.plan import ConfigurationPlan, Decision
 from autoseg.plan.rules import MASK_THRESHOLD, Grid, channels
+from autoseg.plan.sizing import Limits, Sized
 
 SCHEME_REASONS = {
     "ct": "CT numbers mean the same in every image: constants of the whole data set.",
@@ -97,6 +98,42 @@ def explain_configuration(
             f"{name}.train_by_default",
             item.train_by_default,
             rule="train_by_default",
+            reason=item.why,
+        ),
+    ]
+
+
+def explain_sized(item: ConfigurationPlan, sized: Sized, limits: Limits) -> list[Decision]:
+    """Return the decisions about one configuration that the time and the memory led to."""
+    name, features = item.name, [stage.features for stage in item.network.stages]
+    return [
+        decision(
+            f"{name}.patch_size",
+            item.patch_size,
+            rule="fit_budget",
+            reason=sized.patch_reason,
+            median_shape=item.median_shape,
+            memory=f"{limits.memory_bytes / 1e9:.3g} GB",
+        ),
+        decision(
+            f"{name}.network",
+            f"{len(features)} stages, {features[0]} to {features[-1]} features",
+            rule="fit_budget",
+            reason=sized.width_reason,
+            step=f"{sized.step_seconds:.2g} s",
+            steps=int(limits.seconds / sized.step_seconds),
+        ),
+        decision(
+            f"{name}.batch_size",
+            item.batch_size,
+            rule="fit_budget",
+            reason=sized.batch_reason,
+            largest=sized.largest_batch,
+        ),
+        decision(
+            f"{name}.train_by_default",
+            item.train_by_default,
+            rule="preference",
             reason=item.why,
         ),
     ]

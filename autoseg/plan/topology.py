@@ -71,9 +71,7 @@ def first_patch(spacing: Sequence[float], median_shape: Sequence[float]) -> tupl
     dims = len(spacing)
     fineness = [1.0 / s for s in spacing]
     scale = (FIRST_PATCH_VOXELS[dims] / math.prod(fineness)) ** (1.0 / dims)
-    return tuple(
-        min(round(f * scale), n) for f, n in zip(fineness, median_shape, strict=True)
-    )
+    return tuple(min(round(f * scale), n) for f, n in zip(fineness, median_shape, strict=True))
 
 
 def fit_topology(

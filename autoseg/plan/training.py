@@ -22,9 +22,7 @@ def supervision_weights(count: int) -> tuple[float, ...]:
     return tuple(weight / sum(weights) for weight in weights)
 
 
-def sgd_training(
-    patch_size: tuple[int, ...], *, supervised: int, batch_dice: bool
-) -> TrainingPlan:
+def sgd_training(patch_size: tuple[int, ...], *, supervised: int, batch_dice: bool) -> TrainingPlan:
     """Return nnU-Net's training: SGD with Nesterov momentum and a polynomial decay."""
     return TrainingPlan(
         optimizer="sgd",

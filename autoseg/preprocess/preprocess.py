@@ -293,7 +293,7 @@ def _write(source: _Source, target: _Target, plan: Plan) -> _Written:
         recipe_digest=target.recipe_digest,
     )
     arrays = CaseArrays(image, labels, np.concatenate(locations))
-    target.store.write(info, arrays, target.plan.patch_size)
+    info = target.store.write(info, arrays, target.plan.patch_size)
     return _Written(target, info, prepared.placement.box)
 
 

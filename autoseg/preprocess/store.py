@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast
 from urllib.parse import quote
+from uuid import uuid4
 
 import blosc2
 import numpy as np
@@ -23,7 +24,6 @@ from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.record import Record
-from autoseg.workspace import write_bytes, write_text
 
 MAX_STEM = 150
 """Longest file stem, so that suffixes and temporary names stay under a file system's 255 bytes."""
@@ -31,6 +31,10 @@ MAX_HALF = 6e4
 """Largest value kept in half precision (which ends at 65504)."""
 MAX_HALF_ERROR = 1e-3
 """Largest rounding error of half precision (RMS), in standard deviations of the channel."""
+CHUNK_BYTES = 1 << 21
+"""Size to which chunks grow: each costs half a millisecond to write."""
+FLAT_RATIO = 3
+"""A patch is flat if its first axis is this many times shorter than the longest."""
 BLOCK_BYTES = 128 * 1024
 """Largest unit of decompression: stays in a core's cache."""
 ARRAY_SUFFIXES = (".b2nd", ".labels.b2nd", ".locations.npy")
@@ -62,6 +66,8 @@ class PreparedCase(Record):
     """Changes with the names, sizes or times of the case's files."""
     recipe_digest: str
     """Changes with everything that the arrays depend on besides the source."""
+    file_sizes: tuple[int, ...] = ()
+    """Bytes of the array files, in the order of `ARRAY_SUFFIXES`; filled in when written."""
 
 
 @dataclass(frozen=True)
@@ -130,25 +136,33 @@ class CaseStore:
         except AutosegError:
             return None
         made_of = (info.case_id, info.source_hash, info.recipe_digest)
-        complete = all(self._path(case_id, suffix).exists() for suffix in ARRAY_SUFFIXES)
-        return info if complete and made_of == (case_id, source_hash, recipe_digest) else None
+        if made_of != (case_id, source_hash, recipe_digest):
+            return None
+        paths = [self._path(case_id, suffix) for suffix in ARRAY_SUFFIXES]
+        sizes = tuple(path.stat().st_size if path.exists() else None for path in paths)
+        return info if sizes == info.file_sizes else None
 
-    def write(self, info: PreparedCase, arrays: CaseArrays, patch_size: Sequence[int]) -> None:
-        """Write a case at once or not at all.
+    def write(
+        self, info: PreparedCase, arrays: CaseArrays, patch_size: Sequence[int]
+    ) -> PreparedCase:
+        """Write a case at once or not at all; return what is known about it then.
 
         Raises
         ------
         WorkspaceError
             The disk is full or the folder cannot be written; nothing of the case is left.
         """
+        contents = (
+            _compressed(arrays.image, patch_size),
+            _compressed(arrays.labels, patch_size),
+            _npy(arrays.locations),
+        )
+        info = info.revised(file_sizes=tuple(len(content) for content in contents))
         with self._all_or_nothing(info.case_id):
-            for suffix, content in (
-                (".b2nd", _compressed(arrays.image, patch_size)),
-                (".labels.b2nd", _compressed(arrays.labels, patch_size)),
-                (".locations.npy", _npy(arrays.locations)),
-            ):
-                write_bytes(self._path(info.case_id, suffix), content)
-            write_text(self._path(info.case_id, ".json"), info.to_json())
+            for suffix, content in zip(ARRAY_SUFFIXES, contents, strict=True):
+                _write_new(self._path(info.case_id, suffix), content)
+            _write_new(self._path(info.case_id, ".json"), info.to_json().encode())
+        return info
 
     def share(self, info: PreparedCase, other: "CaseStore") -> None:
         """Take over the arrays of another configuration's case, without a copy where possible.
@@ -161,7 +175,7 @@ class CaseStore:
         with self._all_or_nothing(info.case_id):
             for suffix in ARRAY_SUFFIXES:
                 _link(other._path(info.case_id, suffix), self._path(info.case_id, suffix))
-            write_text(self._path(info.case_id, ".json"), info.to_json())
+            _write_new(self._path(info.case_id, ".json"), info.to_json().encode())
 
     @contextmanager
     def _all_or_nothing(self, case_id: str) -> Iterator[None]:
@@ -170,15 +184,13 @@ class CaseStore:
         try:
             self._path(case_id, ".json").unlink(missing_ok=True)
             yield
-        except (OSError, WorkspaceError) as error:
+        except OSError as error:
             with suppress(OSError):
                 self.remove(case_id)
-            if isinstance(error, WorkspaceError):
-                raise
             raise WorkspaceError(
                 found=f"{self.folder} cannot be written: {error.strerror or error}",
                 expected="a writable folder with enough free space",
-                fix="choose another folder with -w, or correct its permissions",
+                fix="free space or choose another folder with -w; then run the same command again",
             ) from error
 
     def remove(self, case_id: str) -> None:
@@ -208,7 +220,7 @@ def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[
         target[...] = channel
         error = target.astype(np.float32)
         error -= channel
-        rms = math.sqrt(float(np.vdot(error, error)) / error.size)
+        rms = math.sqrt(float(np.square(error, out=error).mean()))
         if rms > 0 and rms >= MAX_HALF_ERROR * float(channel.std()):
             return image
     return half
@@ -217,14 +229,13 @@ def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[
 def _compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
     """Return the file content of an array (*S') or (C, *S'), in chunks of the patch's shape."""
     leading = array.ndim - len(patch_size)
-    chunks = tuple(
-        min(size, want)
-        for size, want in zip(array.shape, (*(1,) * leading, *patch_size), strict=True)
-    )
+    want = (*(1,) * leading, *patch_size)
+    patch = tuple(min(pair) for pair in zip(array.shape, want, strict=True))
     stored: Any = blosc2.asarray(
         cast("Any", np.ascontiguousarray(array)),
-        chunks=chunks,
-        blocks=_block_shape(chunks, array.itemsize),
+        chunks=_chunk_shape(patch, array.shape, array.itemsize),
+        blocks=_block_shape(patch, array.itemsize),
+        contiguous=True,
         cparams=blosc2.CParams(
             codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1
         ),
@@ -232,12 +243,27 @@ def _compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
     return stored.to_cframe()
 
 
-def _block_shape(chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
-    """Return the chunk halved along its longest axes until it is a block of `BLOCK_BYTES`."""
-    blocks = list(chunks)
+def _chunk_shape(patch: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the patch grown to `CHUNK_BYTES`, first axes first; its blocks stay small."""
+    chunks = list(patch)
+    for axis in range(len(shape)):
+        room = CHUNK_BYTES // (math.prod(chunks) * itemsize)
+        if room > 1:
+            chunks[axis] = min(shape[axis], chunks[axis] * room)
+    return tuple(chunks)
+
+
+def _block_shape(patch: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the patch halved until it is a block of `BLOCK_BYTES`: a cube, or a slab of slices.
+
+    Of flat patches the first axis is halved first, so that single slices are quick to read.
+    """
+    blocks = list(patch)
     while math.prod(blocks) * itemsize > BLOCK_BYTES:
         longest = blocks.index(max(blocks))
-        blocks[longest] = (blocks[longest] + 1) // 2
+        thin = next((axis for axis, size in enumerate(blocks) if size > 1), longest)
+        axis = thin if FLAT_RATIO * blocks[thin] < blocks[longest] else longest
+        blocks[axis] = (blocks[axis] + 1) // 2
     return tuple(blocks)
 
 
@@ -252,11 +278,27 @@ def _open(path: Path) -> blosc2.NDArray:
     return cast("blosc2.NDArray", blosc2.open(str(path), mode="r", **options))
 
 
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name, then rename it.
+
+    Not forced to the disk, which would cost more than preparing a small case: after a power cut, a
+    file that is missing or cut short shows in its size (see `CaseStore.find`) and is made again.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def _link(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, or a copy where the file system has no links."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.unlink(missing_ok=True)
         os.link(source, target)
     except OSError:
-        write_bytes(target, source.read_bytes())
+        _write_new(target, source.read_bytes())

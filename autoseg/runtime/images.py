@@ -260,7 +260,7 @@ def _whole_numbers(path: Path, array: NDArray) -> NDArray:
         if not broken.any():
             return whole.astype(smallest_type(whole))
         examples = ", ".join(f"{value:.6g}" for value in np.unique(array[broken])[:5])
-        found = f"{int(broken.sum())} voxels with broken numbers, e.g. {examples}"
+        found = f"broken numbers in {int(broken.sum())} of {broken.size} voxels, e.g. {examples}"
         fix = "export the labels again without interpolation or rescaling"
     raise AutosegError(found=f"{path}: {found}", expected="labels that are whole numbers", fix=fix)
 
@@ -273,8 +273,9 @@ def _write(path: Path, write: Callable[[Path], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         temporary.replace(path)
-    except AutosegError:
-        raise
+    except AutosegError as error:
+        found = f"{path} cannot be written: {error.found}"
+        raise AutosegError(found=found, expected=error.expected, fix=error.fix) from error
     except (OSError, RuntimeError) as error:
         raise AutosegError(
             found=f"{path} cannot be written: {_last_line(error)}",

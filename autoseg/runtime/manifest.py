@@ -68,8 +68,8 @@ class Configuration:
     """Folds whose logits the graph averages."""
     recipe: Recipe
     patch_size: tuple[int, ...]
-    median_shape: tuple[int, ...]
-    """Median shape of the prepared training cases: what to expect from new ones."""
+    tiles_per_case: float
+    """Tiles of the median training case without mirroring: what to expect from new ones."""
     input: Literal["raw", "normalised"]
     """`raw`: the graph clips and normalises; `normalised`: it gets mean 0 and std 1."""
     spatial: Literal["dynamic", "fixed"]
@@ -219,10 +219,9 @@ def _configuration_problems(item: Configuration, manifest: Manifest) -> Iterator
     checks = {
         "weight: expected a number above 0": item.weight > 0,
         "folds: expected at least one": len(item.folds) > 0,
-        "patch_size: expected 1 to 3 positive lengths": 1 <= dims <= 3 and _positive(item.patch_size),
-        "median_shape: expected one positive length an axis of the patch": _positive(
-            item.median_shape, dims
-        ),
+        "patch_size: expected 1 to 3 positive lengths": 1 <= dims <= 3
+        and _positive(item.patch_size),
+        "tiles_per_case: expected at least 1": item.tiles_per_case >= 1,
         "spatial_multiple: expected divisors of patch_size": _positive(item.spatial_multiple, dims)
         and not any(p % m for p, m in zip(item.patch_size, item.spatial_multiple, strict=True)),
         f"inputs: expected {list(INPUTS)}": item.inputs == INPUTS,

@@ -61,7 +61,7 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
     dimensions = len(geometry.spacing)
     if array.ndim > dimensions and dimensions == 2:
         raise AutosegError(
-            found=f"{len(array)} channels of a 2D image for {path.name}",
+            found=f"{len(array)} channels of a 2D image",
             expected="one channel: NIfTI has no channels in 2D",
             fix="store one file a channel, or use another format",
         )

@@ -62,7 +62,8 @@ def _moments(values: NDArray) -> tuple[float, float]:
     for part in values if values.ndim > 1 else (values,):
         deviation = part.astype(np.float64)
         deviation -= mean
-        total += float(np.vdot(deviation, deviation))
+        np.square(deviation, out=deviation)
+        total += float(deviation.sum())
     return mean, float(np.sqrt(total / values.size))
 
 

@@ -4,7 +4,6 @@ Letters in shapes: C channels, S spatial axes: YX, for TIFF files of several pag
 """
 
 import io
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,7 +51,7 @@ def write(path: Path, array: NDArray) -> None:
         array = array.astype(np.int32)
     if array.dtype.name not in kinds or (is_stack and not is_tiff):
         raise AutosegError(
-            found=f"{array.ndim} axes of {array.dtype} for {path.name}",
+            found=f"{array.ndim} axes of {array.dtype}",
             expected=f"what a {path.suffix} file can hold: two axes of {' or '.join(kinds)}",
             fix="use another format, e.g. TIFF or NIfTI, for these images",
         )
@@ -73,16 +72,14 @@ def _read(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> NDAr
 
     if _pillow_would_round(path):
         return _read_deep(path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # large pictures are welcome, damage raises anyway
-        try:
-            picture = Image.open(path)
-        except Image.DecompressionBombError:
+    try:
+        picture = Image.open(path)
+    except Image.DecompressionBombError:  # large pictures are welcome
+        return _read_deep(path)
+    with picture:
+        if picture.format == "TIFF" and _is_deep_colour(picture):
             return _read_deep(path)
-        with picture:
-            if picture.format == "TIFF" and _is_deep_colour(picture):
-                return _read_deep(path)
-            return _read_pages(path, picture, convert)
+        return _read_pages(path, picture, convert)
 
 
 def _read_pages(

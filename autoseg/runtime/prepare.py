@@ -4,7 +4,7 @@ Letters in shapes: C channels, S spatial axes of the image, S' of the prepared a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -38,7 +38,7 @@ class Placement:
     def to_dict(self) -> dict:
         """Return numbers and lists that JSON keeps."""
         return {
-            **{name: list(value) for name, value in asdict(self).items() if name in _TUPLES},
+            **{name: list(getattr(self, name)) for name in _TUPLES},
             "box": [list(pair) for pair in self.box],
             "coarse_axis": self.coarse_axis,
         }
@@ -81,14 +81,14 @@ def prepare(image: NDArray, spacing: Sequence[float], recipe: Recipe) -> Prepare
     mean, std = constants(cropped, recipe.channels, region)
     if recipe.order == "normalise-resample":
         array = normalise(cropped, mean, std, recipe.channels)
-        array = _set_outside(array, region, np.zeros_like(mean), recipe)
-        array = resample_image(array, change, spline_order=recipe.spline_order)
         mean, std = np.zeros_like(mean), np.ones_like(std)
-    else:
-        array = resample_image(cropped, change, spline_order=recipe.spline_order)
-        if region is not None:
-            region = resample_labels(region.astype(np.int8), change).astype(bool)
         array = _set_outside(array, region, mean, recipe)
+        array = resample_image(array, change, spline_order=recipe.spline_order)
+    else:
+        # Twice: before, so that no edge at the region's border is smeared into it, and after.
+        array = _set_outside(cropped, region, mean, recipe)
+        array = resample_image(array, change, spline_order=recipe.spline_order)
+        array = _set_outside(array, _resample_region(region, change), mean, recipe)
     return Prepared(array, mean, std, place(shape, spacing, box, recipe))
 
 
@@ -108,17 +108,25 @@ def place(
 
 
 def _set_outside(
-    array: NDArray[np.float32], region: NDArray[np.bool_] | None, values: NDArray, recipe: Recipe
-) -> NDArray[np.float32]:
+    array: NDArray, region: NDArray[np.bool_] | None, values: NDArray, recipe: Recipe
+) -> NDArray:
     """Return (C, *S) with one value a channel outside the region, where the channel uses a mask."""
     if region is None or region.all():
         return array
     outside = ~region
-    array = array if array.flags.owndata and array.flags.writeable else array.copy()
+    array = np.array(array, dtype=np.float32, order="C")
     for target, value, channel in zip(array, values, recipe.channels, strict=True):
         if channel.use_mask:
             target[outside] = value
     return array
+
+
+def _resample_region(
+    region: NDArray[np.bool_] | None, change: GridChange
+) -> NDArray[np.bool_] | None:
+    if region is None:
+        return None
+    return resample_labels(region.astype(np.int8), change).astype(bool)
 
 
 def recipe_spacing(spacing: Sequence[float], recipe: Recipe) -> tuple[tuple[float, ...], ...]:

@@ -35,6 +35,7 @@ from .images import (
 from .manifest import INPUTS, Configuration, Manifest, check_file, load_manifest
 from .postprocess import apply_steps
 from .prepare import Prepared, prepare
+from .recipe import Recipe
 from .restore import restore_labels, restore_probabilities
 
 LOG = logging.getLogger("autoseg")
@@ -64,6 +65,11 @@ class Effort:
     """Tiles overlap as planned, but at most this much."""
     mirroring: Literal["never", "planned", "always"]
     """Whether predictions of mirrored tiles are averaged."""
+
+    def mirror_axes(self, recipe: Recipe) -> tuple[int, ...]:
+        """Return the axes of the patch along which tiles are mirrored."""
+        mirrored = {"never": False, "planned": recipe.test_time_mirroring, "always": True}
+        return recipe.mirror_axes if mirrored[self.mirroring] else ()
 
 
 FAST = Effort(0.25, "never")
@@ -148,9 +154,7 @@ class Model:
         """
         check_image(image, len(self.manifest.channels), self.manifest.dimensions)
         spacing = image.geometry.spacing
-        return [
-            prepare(image.array, spacing, item.recipe) for item in self.manifest.configurations
-        ]
+        return [prepare(image.array, spacing, item.recipe) for item in self.manifest.configurations]
 
     def predict_image(
         self, image: Image, effort: Effort = BALANCED, *, probabilities: bool = False
@@ -181,9 +185,7 @@ class Model:
     def _combine(self, parts: list[Prepared], effort: Effort) -> NDArray[np.floating]:
         """Return the weighted mean of all configurations' probabilities, on the image's grid."""
         total = None
-        for configuration, network in zip(
-            self.manifest.configurations, self.networks, strict=True
-        ):
+        for configuration, network in zip(self.manifest.configurations, self.networks, strict=True):
             part = parts.pop(0)
             logits = predict_logits(part, configuration, network, effort)
             chances = restore_probabilities(logits, part.placement)
@@ -214,12 +216,11 @@ def make_tiling(
 ) -> Tiling:
     """Return how an image with channel means `mean` is cut into tiles."""
     recipe = configuration.recipe
-    mirrored = {"never": False, "planned": recipe.test_time_mirroring, "always": True}
     return Tiling(
         overlap=min(recipe.overlap, effort.max_overlap),
         padding=recipe.padding,
         pad_values=tuple(float(value) for value in mean),
-        mirror_axes=recipe.mirror_axes if mirrored[effort.mirroring] else (),
+        mirror_axes=effort.mirror_axes(recipe),
         batch_size=max(1, BATCH_VOXELS // math.prod(configuration.patch_size)),
     )
 
@@ -272,7 +273,11 @@ def predict_files(
 
 
 def _outcomes(
-    known: list[Outcome], cases: list[InputCase], model: Model, output: Path, options: PredictOptions
+    known: list[Outcome],
+    cases: list[InputCase],
+    model: Model,
+    output: Path,
+    options: PredictOptions,
 ) -> Iterator[Outcome]:
     yield from known
     waiting = []
@@ -342,7 +347,9 @@ def _beside(target: Path) -> Path:
     """Return the file of the probabilities that belong to a label file."""
     ending = file_ending(target)
     stem = target.name[: -len(ending)]
-    return target.with_name(stem + ("_probabilities" + ending if ending in VOLUME_FORMATS else ".npz"))
+    return target.with_name(
+        stem + ("_probabilities" + ending if ending in VOLUME_FORMATS else ".npz")
+    )
 
 
 def _make_folder(folder: Path) -> None:

@@ -41,7 +41,8 @@ def parse_json(kind: type[T], text: str | bytes, source: str) -> T:
 
 def write_json(record: object) -> str:
     """Return a dataclass as JSON with sorted keys, two spaces of indent and a final newline."""
-    assert dataclasses.is_dataclass(record) and not isinstance(record, type)
+    assert dataclasses.is_dataclass(record)
+    assert not isinstance(record, type)
     text = json.dumps(dataclasses.asdict(record), indent=2, sort_keys=True, allow_nan=False)
     return text + "\n"
 

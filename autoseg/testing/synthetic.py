@@ -151,7 +151,7 @@ def _write_case(
         image = np.clip(image, 0, 255).astype(np.uint8)
     images, masks = ("imagesTr", "labelsTr") if style.layout == "nnunet" else ("images", "masks")
     write_labels(root / masks / f"{case_id}{style.ending}", labels, geometry)
-    if style.layout == "folders" and style.num_channels in (1, 3):
+    if style.layout == "folders" and (style.num_channels == 1 or not is_volume):
         write_image(root / images / f"{case_id}{style.ending}", Image(image, geometry))
         return
     for channel, array in enumerate(image):

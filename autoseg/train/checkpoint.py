@@ -90,8 +90,8 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], standing: Standing) 
     _write(path, content).replace(path)
 
 
-def load_weights(path: Path, plan_digest: str) -> dict[str, Tensor]:
-    """Return the weights in a fold's final.pt, on the CPU.
+def load_weights(path: Path, plan_digest: str) -> tuple[dict[str, Tensor], Standing]:
+    """Return the weights in a fold's final.pt, on the CPU, and where training stood.
 
     Raises
     ------
@@ -101,9 +101,10 @@ def load_weights(path: Path, plan_digest: str) -> dict[str, Tensor]:
     content = _read(path) if path.exists() else None
     if content is None:
         raise _unreadable(path)
-    if Standing.model_validate(content["standing"]).plan_digest != plan_digest:
+    standing = Standing.model_validate(content["standing"])
+    if standing.plan_digest != plan_digest:
         raise _foreign(path)
-    return content["weights"]
+    return content["weights"], standing
 
 
 def _write(path: Path, content: dict[str, Any]) -> Path:

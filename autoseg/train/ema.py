@@ -3,8 +3,8 @@
 import copy
 from typing import final
 
-import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 @final
@@ -22,11 +22,10 @@ class Ema:
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
-        self._averaged = list(self.model.parameters())
-        self._current = list(model.parameters())
+        self._averaged: list[Tensor] = [*self.model.parameters()]
+        self._current: list[Tensor] = [*model.parameters()]
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after `step` steps; early averages are shorter, so that none is stale."""
+        """Take in the weights after `step` steps; early averages are short, to forget the start."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(self._averaged, self._current, 1.0 - decay)
+        get_ema_multi_avg_fn(decay)(self._averaged, self._current, step)

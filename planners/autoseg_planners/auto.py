@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 
 from autoseg.plan.budget import seconds_per_fold
 from autoseg.plan.compose import Draft, Style, compose, configuration, decision, facts
-from autoseg.plan.explain import explain_grid
-from autoseg.plan.family import Family, fit_network
-from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
+from autoseg.plan.explain import explain_grid, explain_sized
+from autoseg.plan.family import fit_network
+from autoseg.plan.plan import Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
 from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, find_lowres, image_grid
 from autoseg.plan.sizing import Limits, Sized, cpu_limits, fit_budget, gpu_limits
@@ -63,7 +63,7 @@ def plan(request: PlanRequest) -> Plan:
         draft = _draft(request, grid, choice, trained)
         item = configuration(request, grid, style, draft, seconds)
         configurations.append(item)
-        decisions += _explain(item, choice.sized, limits)
+        decisions += explain_sized(item, choice.sized, limits)
     decisions.append(_cascade_decision())
     return compose(
         request,
@@ -172,7 +172,8 @@ def is_sliced(grid: Grid) -> bool:
 
 
 def _first(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
-    return (name, *(other for other in ("3d_fullres", "2d", "3d_lowres") if other in names and other != name))
+    order = (name, "3d_fullres", "2d", "3d_lowres")
+    return tuple(dict.fromkeys(other for other in order if other in names))
 
 
 def _limits(request: PlanRequest, seconds: float, memory_bytes: int) -> Limits:
@@ -203,9 +204,7 @@ def _training(request: PlanRequest, choice: Choice) -> TrainingPlan:
         training = adamw_training(patch, supervised=supervised, batch_dice=batch_dice)
         return training.revised(default_budget_s=CPU_BUDGET_S)
     training = sgd_training(patch, supervised=supervised, batch_dice=batch_dice)
-    return training.revised(
-        ema_decay=GPU_EMA, default_steps=None, default_budget_s=GPU_BUDGET_S
-    )
+    return training.revised(ema_decay=GPU_EMA, default_steps=None, default_budget_s=GPU_BUDGET_S)
 
 
 def _why_trained(grid: Grid, choice: Choice) -> str:
@@ -272,42 +271,6 @@ def _explain_request(
                 else "A short run learns faster from bodies seen the right way round."
             ),
             unit=request.fingerprint.unit,
-        ),
-    ]
-
-
-def _explain(item: ConfigurationPlan, sized: Sized, limits: Limits) -> list[Decision]:
-    """Return the decisions about one configuration."""
-    name, features = item.name, [stage.features for stage in item.network.stages]
-    return [
-        decision(
-            f"{name}.patch_size",
-            item.patch_size,
-            rule="fit_budget",
-            reason=sized.patch_reason,
-            median_shape=item.median_shape,
-            memory=f"{limits.memory_bytes / 1e9:.3g} GB",
-        ),
-        decision(
-            f"{name}.network",
-            f"{len(features)} stages, {features[0]} to {features[-1]} features",
-            rule="fit_budget",
-            reason=sized.width_reason,
-            step=f"{sized.step_seconds:.2g} s",
-            steps=int(limits.seconds / sized.step_seconds),
-        ),
-        decision(
-            f"{name}.batch_size",
-            item.batch_size,
-            rule="fit_budget",
-            reason=sized.batch_reason,
-            largest=sized.largest_batch,
-        ),
-        decision(
-            f"{name}.train_by_default",
-            item.train_by_default,
-            rule="preference",
-            reason=item.why,
         ),
     ]
 

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 
 from autoseg.plan.compose import (
+    Draft,
     Style,
     cascade,
     compose,
     configuration,
     decision,
-    draft_from,
     facts,
 )
 from autoseg.plan.explain import explain_configuration, explain_grid
@@ -30,9 +30,7 @@ PLAIN = Family(
 )
 """nnU-Net's default U-Net; the reference values are its own."""
 
-STYLE = Style(
-    order="normalise-resample", padding="zero", mirror=True, test_time_mirroring=True
-)
+STYLE = Style(order="normalise-resample", padding="zero", mirror=True, test_time_mirroring=True)
 """nnU-Net normalises before it resamples, pads with zeros and mirrors along all axes."""
 
 
@@ -119,14 +117,17 @@ def choices(
 
 
 def _written(request: PlanRequest, grid: Grid, choice: Choice) -> ConfigurationPlan:
-    draft = draft_from(
-        choice.fitted,
+    fitted = choice.fitted
+    draft = Draft(
         name=choice.name,
         spacing=choice.spacing,
         median_shape=choice.median_shape,
+        network=fitted.network,
+        patch_size=fitted.patch_size,
+        batch_size=fitted.batch_size,
         training=sgd_training(
-            choice.fitted.patch_size,
-            supervised=choice.fitted.network.num_supervised,
+            fitted.patch_size,
+            supervised=fitted.network.num_supervised,
             batch_dice=choice.batch_dice,
         ),
         train_by_default=True,

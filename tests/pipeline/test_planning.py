@@ -44,7 +44,7 @@ def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tm
         )
     )
     assert moved.superseded is not None
-    assert list(moved.superseded.rglob("final.pt"))[0].read_bytes() == b"weights"
+    assert next(iter(moved.superseded.rglob("final.pt"))).read_bytes() == b"weights"
     assert not trained.exists()
 
 

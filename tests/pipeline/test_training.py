@@ -14,9 +14,7 @@ from autoseg.workspace import find_workspace
 def place(tmp_path_factory):
     root = tmp_path_factory.mktemp("planned")
     data = write_spheres(root / "spheres", num_cases=4, seed=0)
-    options = PlanOptions(
-        dataset=data, workspace=root / "s.autoseg", planner="nnunet", num_folds=2
-    )
+    options = PlanOptions(dataset=data, workspace=root / "s.autoseg", planner="nnunet", num_folds=2)
     return make_plan(options).workspace
 
 

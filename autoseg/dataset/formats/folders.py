@@ -36,7 +36,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     pairing = pair_files(root, IMAGES, present[0], ending=None)
     channels = spec.channels
     if pairing.has_suffix and channels is None:
-        count = 1 + max((max(files.channels) for files in pairing.files), default=0)
+        count = 1 + max(pairing.channels, default=0)
         channels = tuple(f"channel_{index}" for index in range(count)) if count > 1 else None
     if channels is not None:
         pairing = check_channels(pairing, channels)

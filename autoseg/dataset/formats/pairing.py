@@ -31,6 +31,8 @@ class Pairing:
     files: tuple[CaseFiles, ...]
     has_suffix: bool
     """Names of images end in `_0000` and so on, the number of the channel."""
+    channels: frozenset[int]
+    """All channel numbers that any image has, paired or not."""
     problems: tuple[str, ...]
     """One line each, naming the file."""
 
@@ -72,7 +74,12 @@ def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> P
     problems += [f"{labels}/{by_stem[stem][0].name}: no image {images}/{stem}*" for stem in alone]
     if not image_files:
         problems = [_no_images(root / images, ending)]
-    return Pairing(tuple(sorted(files, key=lambda f: f.case_id)), has_suffix, tuple(problems))
+    return Pairing(
+        files=tuple(sorted(files, key=lambda f: f.case_id)),
+        has_suffix=has_suffix,
+        channels=frozenset(channel for paths in cases.values() for channel in paths),
+        problems=tuple(problems),
+    )
 
 
 def check_channels(pairing: Pairing, channels: tuple[str, ...]) -> Pairing:
@@ -81,7 +88,7 @@ def check_channels(pairing: Pairing, channels: tuple[str, ...]) -> Pairing:
     A lone `_0000` file of each case may hold all channels, as colour pictures do; its content is
     checked when it is read.
     """
-    if not pairing.has_suffix or {files.channels for files in pairing.files} == {(0,)}:
+    if not pairing.has_suffix or pairing.channels == {0}:
         return pairing
     problems = []
     for files in pairing.files:

@@ -1,0 +1,78 @@
+"""`autoseg predict`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from autoseg.cli import options
+
+if TYPE_CHECKING:
+    from autoseg.runtime.cases import Outcome
+
+LINE_INTERVAL_S = 10.0
+"""Without a terminal, a line of progress at most this often."""
+
+
+def predict(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Artifact folder, model.zip, or workspace.")
+    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.")],
+    effort: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
+    no_tta: Annotated[
+        bool, typer.Option("--no-tta", help="Do not average mirrored predictions.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the classes' probabilities, too.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Predict again what is there already.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
+    backend: Annotated[str, typer.Option(help="auto, onnx or torch.")] = "auto",
+    json_: options.JsonOption = False,
+) -> None:
+    """Segment images with a trained model; one bad file never stops the rest."""
+    from autoseg.export.backend import find_artifact, open_model, parse_effort
+    from autoseg.runtime.runner import PredictOptions, predict_files
+
+    start = time.perf_counter()
+    chosen = parse_effort(effort, mirroring=not no_tta)
+    choice = PredictOptions(effort=chosen, probabilities=probabilities, overwrite=overwrite)
+    with find_artifact(model) as folder:
+        opened, used = open_model(folder, backend, device=device, inputs=inputs, effort=chosen)
+        summary = predict_files(opened, inputs, output, choice, _Progress())
+    seconds = time.perf_counter() - start
+    if json_:
+        from autoseg.cli.display import print_json
+
+        print_json({**summary.to_dict(), "backend": used, "seconds": round(seconds, 3)})
+    else:
+        print(
+            f"{summary.count('done')} predicted, {summary.count('skipped')} there already, "
+            f"{summary.count('failed')} failed in {seconds:.1f} s ({used}): {output}"
+        )
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+class _Progress:
+    """Lines on standard error: every failure, and how far it is."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, outcome: "Outcome", done: int, total: int) -> None:
+        """Show one case's outcome."""
+        if outcome.status == "failed":
+            print(f"{outcome.case_id} failed: {outcome.message}", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            end = "\n" if done == total else ""
+            print(f"\r{done}/{total} ", end=end, file=sys.stderr, flush=True)
+        elif time.monotonic() - self._last > LINE_INTERVAL_S:
+            self._last = time.monotonic()
+            print(f"{done}/{total}", file=sys.stderr, flush=True)

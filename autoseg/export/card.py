@@ -1,0 +1,113 @@
+"""The model card: what somebody must know who gets the model without its history."""
+
+from collections.abc import Sequence
+
+from autoseg.ensemble.choose import Ensemble
+from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.plan.plan import Plan
+from autoseg.runtime.manifest import Configuration, Manifest
+
+LIMITS = """\
+- It has learnt from the images described above; expect less on other scanners, stains, patients
+  or cameras. Check it on labelled images of your own before you rely on it.
+- It is no medical device, and no decision about a patient may rest on it alone.
+"""
+
+
+def model_card(
+    manifest: Manifest, plan: Plan, *, num_cases: int, fingerprint: Fingerprint, ensemble: Ensemble
+) -> str:
+    """Return the model card as Markdown."""
+    labels = zip(manifest.labels.names, manifest.labels.values, strict=True)
+    channels = manifest.configurations[0].recipe.channels
+    sections = [
+        f"# {_plain(manifest.name)}\n",
+        f"Segmentation of {manifest.dimensions}D images, trained by autoseg "
+        f"{manifest.autoseg_version} with planner `{manifest.planner}`.\n",
+        "## What it takes and gives\n",
+        _table(
+            ("channel", "name", "normalisation"),
+            [(index, item.name, item.scheme) for index, item in enumerate(channels)],
+        ),
+        _files_text(manifest),
+        _table(("class", "value in the label files"), list(labels)),
+        "## What it learnt from\n",
+        f"- {num_cases} cases, median spacing {_median_spacing(fingerprint)} {manifest.unit}.",
+        *(_configuration_line(item, plan) for item in manifest.configurations),
+        "\n## What it was verified on\n",
+        _scores_text(ensemble),
+        *(_parity_table(item) for item in manifest.configurations),
+        _verification_text(manifest),
+        "## Limits\n",
+        LIMITS,
+        "## Use\n",
+        "```sh\npip install -r requirements.txt\npython predict.py INPUT... OUT\n```\n",
+    ]
+    return "\n".join(sections)
+
+
+def _plain(text: str) -> str:
+    """Return a name without what Markdown or HTML would interpret."""
+    return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in text)
+
+
+def _table(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    cells = [[_plain(str(cell)) for cell in row] for row in (columns, *rows)]
+    cells.insert(1, ["---"] * len(columns))
+    return "".join(f"| {' | '.join(row)} |\n" for row in cells)
+
+
+def _files_text(manifest: Manifest) -> str:
+    if manifest.channel_files == "suffix":
+        return f"One file a channel: `<case>_0000{manifest.file_ending}` and so on.\n"
+    return f"One file a case: `<case>{manifest.file_ending}`.\n"
+
+
+def _median_spacing(fingerprint: Fingerprint) -> str:
+    axes = zip(*(case.spacing for case in fingerprint.cases), strict=True)
+    return " x ".join(f"{sorted(axis)[len(axis) // 2]:.3g}" for axis in axes)
+
+
+def _configuration_line(item: Configuration, plan: Plan) -> str:
+    cost = plan.configuration(item.name).cost
+    return (
+        f"- `{item.name}`: folds {', '.join(item.folds)} averaged, weight {item.weight:.3g}, "
+        f"patch {' x '.join(map(str, item.patch_size))}, {cost.parameters / 1e6:.2f} M parameters "
+        "a fold."
+    )
+
+
+def _scores_text(ensemble: Ensemble) -> str:
+    rows = [
+        (item.configuration, item.num_cases, "none" if item.dice is None else f"{item.dice:.4f}")
+        for item in ensemble.candidates
+    ]
+    return "Cases predicted by folds that had not seen them:\n\n" + _table(
+        ("configuration", "cases", "mean Dice"), rows
+    )
+
+
+def _parity_table(item: Configuration) -> str:
+    rows = [
+        (
+            parity.backend,
+            parity.num_cases,
+            f"{parity.label_agreement:.4%}",
+            f"{parity.max_probability_difference:.1e}",
+        )
+        for parity in item.parity
+    ]
+    return f"Agreement of `{item.name}` with the training framework on real cases:\n\n" + _table(
+        ("backend", "cases", "same labels", "largest difference of probabilities"), rows
+    )
+
+
+def _verification_text(manifest: Manifest) -> str:
+    case = manifest.verification
+    if case is None:
+        return "It holds no verification case and no image.\n"
+    inside = "a real image of the data set" if case.kind == "real" else "no real image"
+    return (
+        f"`python predict.py --verify` predicts the {case.kind} case inside and compares; "
+        f"label agreement here: {case.label_agreement:.4%}. It holds {inside}.\n"
+    )

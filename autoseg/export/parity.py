@@ -1,0 +1,136 @@
+"""Does an exported network give what the trained one gives? Measured on real cases.
+
+Letters in shapes: C channels, K classes, S' axes of the prepared array.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from torch import nn
+
+from autoseg.dataset.dataset import Dataset
+from autoseg.errors import ExportError
+from autoseg.infer.predict import predict_prepared, torch_network
+from autoseg.network.execution import Execution
+from autoseg.plan.plan import ConfigurationPlan
+from autoseg.runtime.images import read_image
+from autoseg.runtime.manifest import Configuration, Parity
+from autoseg.runtime.normalise import network_input, normalise
+from autoseg.runtime.prepare import Prepared, prepare
+from autoseg.runtime.runner import Effort, TileNetwork, predict_logits
+
+NUM_CASES = 2
+REGION = 1.5
+"""Compared of each case: its middle, up to this many patches along an axis, so with blending."""
+NUM_SLICES = 3
+"""Along axes that the network lacks."""
+MIN_AGREEMENT = 0.999
+MAX_DIFFERENCE = 1e-3
+"""Of probabilities, in fp32."""
+MIN_REDUCED_AGREEMENT = 0.995
+"""In reduced precision, which is offered only above this."""
+CPU = Execution(device="cpu", precision="fp32")
+PLAIN = Effort(1.0, "never")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The middle of a real case, with the logits (K, *S') of the training framework."""
+
+    part: Prepared
+    expected: NDArray[np.float32]
+
+
+def draw_samples(
+    dataset: Dataset,
+    case_ids: Sequence[str],
+    configuration: ConfigurationPlan,
+    folds: Sequence[nn.Module],
+) -> list[Sample]:
+    """Return the first few of the cases, predicted as in the validation of training."""
+    cases = {case.id: case for case in dataset.cases}
+    samples = []
+    for case_id in case_ids[:NUM_CASES]:
+        image = read_image(dataset.image_paths(cases[case_id]))
+        part = prepare(image.array, image.geometry.spacing, configuration.recipe)
+        part = _middle(part, configuration.patch_size)
+        expected = predict_prepared(
+            folds,
+            network_input(part, configuration.recipe),
+            configuration,
+            execution=CPU,
+            mirror_axes=(),
+        )
+        samples.append(Sample(part, expected))
+    return samples
+
+
+def _middle(part: Prepared, patch_size: Sequence[int]) -> Prepared:
+    shape = part.array.shape[1:]
+    slices = len(shape) - len(patch_size)
+    most = [NUM_SLICES] * slices + [int(REGION * size) for size in patch_size]
+    starts = [max(0, (size - limit) // 2) for size, limit in zip(shape, most, strict=True)]
+    index = tuple(slice(start, start + limit) for start, limit in zip(starts, most, strict=True))
+    return replace(part, array=np.ascontiguousarray(part.array[(slice(None), *index)]))
+
+
+def compare(
+    samples: Sequence[Sample], configuration: Configuration, network: TileNetwork, backend: str
+) -> Parity:
+    """Return how well a network agrees with the training framework on the samples."""
+    equal, total, difference = 0, 0, 0.0
+    for sample in samples:
+        found = predict_logits(sample.part, configuration, network, PLAIN)
+        same = found.argmax(axis=0) == sample.expected.argmax(axis=0)
+        equal, total = equal + int(same.sum()), total + same.size
+        gap = np.abs(softmax(found, axis=0) - softmax(sample.expected, axis=0))
+        difference = max(difference, float(gap.max()))
+    return Parity(
+        backend=backend,  # type: ignore[arg-type]
+        num_cases=len(samples),
+        num_voxels=total,
+        label_agreement=equal / max(1, total),
+        max_probability_difference=difference,
+    )
+
+
+def require_parity(parity: Parity, name: str) -> None:
+    """Refuse an export in fp32 that disagrees with the training framework.
+
+    Raises
+    ------
+    ExportError
+        Labels or probabilities differ too much, or are not numbers.
+    """
+    agrees = parity.label_agreement >= MIN_AGREEMENT
+    if agrees and parity.max_probability_difference <= MAX_DIFFERENCE:
+        return
+    raise ExportError(
+        found=f"the {parity.backend} export of {name} agrees with the training framework on "
+        f"{parity.label_agreement:.4%} of the voxels, with probabilities up to "
+        f"{parity.max_probability_difference:.2e} apart",
+        expected=f"at least {MIN_AGREEMENT:.1%}, and at most {MAX_DIFFERENCE:.0e}",
+        fix="check that onnxruntime and torch are releases that autoseg supports, then run "
+        "`autoseg export` again; nothing was written",
+    )
+
+
+def reference_network(folds: Sequence[nn.Module], configuration: Configuration) -> TileNetwork:
+    """Return the training framework's path behind the interface of an exported graph."""
+    predict = torch_network(folds, CPU.device, CPU.precision)
+    channels = configuration.recipe.channels
+    bounded = configuration.input == "raw"
+    free = tuple(replace(channel, lower=None, upper=None) for channel in channels)
+    apply = partial(normalise, channels=channels if bounded else free)
+
+    def run(
+        tile: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        rows = [apply(*row) for row in zip(tile, mean, std, strict=True)]
+        return predict(np.stack(rows))
+
+    return run

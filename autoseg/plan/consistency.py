@@ -1,0 +1,89 @@
+"""What must hold between the numbers of a plan."""
+
+from collections.abc import Iterator
+
+from autoseg.plan.plan import ConfigurationPlan, Plan
+
+WEIGHT_TOLERANCE = 1e-6
+
+
+def plan_problems(plan: Plan) -> list[str]:
+    """Return what contradicts itself in a plan, one line a problem; empty for a good plan."""
+    names = [item.name for item in plan.configurations]
+    problems = [f"two configurations are named {name}" for name in names if names.count(name) > 1]
+    if not names:
+        problems.append("the plan has no configuration")
+    elif not any(item.train_by_default for item in plan.configurations):
+        problems.append("no configuration is trained by default")
+    numbers = {
+        "num_folds": plan.num_folds,
+        "num_threads": plan.num_threads,
+        "memory_bytes": plan.memory_bytes,
+        "ram_bytes": plan.ram_bytes,
+        "nsd_tolerance": plan.nsd_tolerance,
+    }
+    problems += [f"{name} is {value}, not above 0" for name, value in numbers.items() if value <= 0]
+    for item in plan.configurations:
+        problems += [f"{item.name}.{line}" for line in _configuration_problems(plan, item)]
+    return problems
+
+
+def _configuration_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str]:
+    names = [other.name for other in plan.configurations]
+    if item.previous_stage is not None and item.previous_stage not in names:
+        yield f"previous_stage is {item.previous_stage}, which is not planned"
+    if item.batch_size < 1:
+        yield f"batch_size is {item.batch_size}, not 1 or more"
+    yield from _network_problems(plan, item)
+    yield from _recipe_problems(item)
+    yield from _training_problems(item)
+
+
+def _network_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str]:
+    network, dims = item.network, len(item.patch_size)
+    num_labels = len(plan.labels.names)
+    if network.num_classes != num_labels:
+        yield f"network.num_classes is {network.num_classes}, not the {num_labels} labels"
+    for index, stage in enumerate(network.stages):
+        if not len(stage.kernel_size) == len(stage.strides) == dims:
+            yield f"network.stages.{index} and patch_size have different numbers of axes"
+            return
+        if min(stage.features, stage.num_blocks, *stage.strides, *stage.kernel_size) < 1:
+            yield f"network.stages.{index} has a number below 1"
+            return
+        if any(size % 2 == 0 for size in stage.kernel_size):
+            yield f"network.stages.{index}.kernel_size is {stage.kernel_size}, not odd"
+    total = network.total_strides
+    if any(n < 1 or n % stride for n, stride in zip(item.patch_size, total, strict=True)):
+        yield f"patch_size is {item.patch_size}, not divisible by the network's strides {total}"
+    if not 1 <= network.num_supervised <= max(1, len(network.stages) - 1):
+        yield f"network.num_supervised is {network.num_supervised} of {len(network.stages)} stages"
+
+
+def _recipe_problems(item: ConfigurationPlan) -> Iterator[str]:
+    recipe, dims = item.recipe, len(item.patch_size)
+    if len(recipe.spacing) != dims or len(item.median_shape) != dims:
+        yield "recipe.spacing, median_shape and patch_size have different numbers of axes"
+    if any(step <= 0 for step in recipe.spacing):
+        yield f"recipe.spacing is {recipe.spacing}, not above 0"
+    if sorted(recipe.transpose) != list(range(len(recipe.transpose))):
+        yield f"recipe.transpose is {recipe.transpose}, not an order of the axes"
+    if len(recipe.transpose) < dims:
+        yield "recipe.transpose has fewer axes than the network"
+    if not set(recipe.mirror_axes) <= set(range(dims)):
+        yield f"recipe.mirror_axes is {recipe.mirror_axes}; the network has {dims} axes"
+    if not 0 <= recipe.overlap < 1:
+        yield f"recipe.overlap is {recipe.overlap}, not between 0 and 1"
+
+
+def _training_problems(item: ConfigurationPlan) -> Iterator[str]:
+    training = item.training
+    count, weights = item.network.num_supervised, training.supervision_weights
+    if len(weights) != count or abs(sum(weights) - 1) > WEIGHT_TOLERANCE:
+        yield f"training.supervision_weights must be {count} numbers that sum to 1, not {weights}"
+    if training.peak_lr <= 0:
+        yield f"training.peak_lr is {training.peak_lr}, not above 0"
+    for name in ("foreground_fraction", "ema_decay", "momentum"):
+        value = getattr(training, name)
+        if not 0 <= value <= 1:
+            yield f"training.{name} is {value}, not from 0 to 1"

@@ -1,0 +1,129 @@
+"""Out-of-fold scores and where training stands, arranged for reading."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from autoseg.ensemble.choose import ALL
+from autoseg.evaluate.scores import CaseScore
+from autoseg.evaluate.statistics import METRICS, Metric, Summary, case_mean, summarise
+from autoseg.report.contents import Contents, FoldContents
+from autoseg.report.figures import dice_by_class, learning_curves
+
+MAX_CASES = 1500
+"""Rows of the table of cases; of more, the lowest Dice."""
+MAX_CLASS_COLUMNS = 4
+"""With more classes the table of cases shows their Dice only."""
+
+
+@dataclass(frozen=True)
+class CaseRow:
+    """A validation case: its fold, and means over its classes by metric."""
+
+    fold: str
+    score: CaseScore
+    means: dict[Metric, float | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationResults:
+    """The out-of-fold scores of a configuration."""
+
+    name: str
+    is_chosen: bool
+    folds: tuple[str, ...]
+    summary: Summary
+    cases: tuple[CaseRow, ...]
+    """Lowest Dice first."""
+    num_hidden: int
+    chart: Markup | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigurationTraining:
+    """The training of a configuration, finished or not."""
+
+    name: str
+    folds: tuple[FoldContents, ...]
+    chart: Markup | None
+
+
+def chosen_configuration(contents: Contents) -> str | None:
+    """Return the configuration of the model; before it is chosen, the first with a score."""
+    if contents.ensemble is not None:
+        return contents.ensemble.members[0].configuration
+    scored = [item for item in contents.folds if item.result and item.result.scores]
+    return scored[0].configuration if scored else None
+
+
+def configuration_results(contents: Contents) -> tuple[ConfigurationResults, ...]:
+    """Return the scores of each configuration that has some; the chosen one first."""
+    chosen = chosen_configuration(contents)
+    names = list(dict.fromkeys(item.configuration for item in contents.folds))
+    found = []
+    for name in sorted(names, key=lambda name: name != chosen):
+        own = [item for item in contents.folds if item.configuration == name]
+        rows = [
+            CaseRow(item.fold, score, {metric: case_mean(score, metric) for metric in METRICS})
+            for item in own
+            if item.result
+            for score in item.result.scores
+        ]
+        if rows:
+            found.append(_results(contents, name, name == chosen, rows))
+    return tuple(found)
+
+
+def configuration_training(contents: Contents) -> tuple[ConfigurationTraining, ...]:
+    """Return folds and learning curves of each configuration whose training has begun."""
+    names = dict.fromkeys(item.configuration for item in contents.folds)
+    found = []
+    for name in names:
+        own = tuple(item for item in contents.folds if item.configuration == name)
+        found.append(ConfigurationTraining(name=name, folds=own, chart=learning_curves(own)))
+    return tuple(found)
+
+
+def only_unscored(contents: Contents) -> bool:
+    """Return whether training is done, but only on all cases, so that no case is left to score."""
+    done = [item for item in contents.folds if item.result]
+    return bool(done) and all(item.fold == ALL for item in done)
+
+
+def progress(fold: FoldContents) -> float | None:
+    """Return the part of a fold's steps that its log has reached."""
+    steps = [step for line in fold.metrics if isinstance(step := line.get("step"), int | float)]
+    if fold.result is not None:
+        return 1.0
+    if fold.settings is None or not steps:
+        return None
+    return min(1.0, max(steps) / max(fold.settings.num_steps, 1))
+
+
+def _results(
+    contents: Contents,
+    name: str,
+    is_chosen: bool,
+    rows: Sequence[CaseRow],
+) -> ConfigurationResults:
+    scores = [row.score for row in rows]
+    seed = contents.plan.seed if contents.plan else 0
+    summary = summarise(scores, seed)
+    names = contents.plan.labels.names[1:] if contents.plan else ()
+    ordered = sorted(rows, key=_by_dice)
+    return ConfigurationResults(
+        name=name,
+        is_chosen=is_chosen,
+        folds=tuple(dict.fromkeys(row.fold for row in rows)),
+        summary=summary,
+        cases=tuple(ordered[:MAX_CASES]),
+        num_hidden=max(0, len(ordered) - MAX_CASES),
+        chart=dice_by_class(scores, names, summary),
+    )
+
+
+def _by_dice(row: CaseRow) -> tuple[bool, float, str]:
+    """Order by Dice; cases that do not count come last."""
+    dice = row.means["dice"]
+    return (dice is None, dice or 0.0, row.score.case_id)

@@ -1,0 +1,75 @@
+"""Numbers as people read them."""
+
+from collections.abc import Iterable
+
+from autoseg.evaluate.statistics import MetricSummary
+
+MISSING = "–"  # noqa: RUF001 (a dash for a cell without a value)
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Return a number with fixed digits, a dash for None."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """Return a number with four significant digits."""
+    return MISSING if value is None else f"{value:.4g}"
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Return a difference with its sign."""
+    return MISSING if value is None else f"{value:+.{digits}f}".replace("-", "−")  # noqa: RUF001
+
+
+def count(value: float) -> str:
+    """Return a whole number with thin spaces between thousands."""
+    return f"{round(value):,}".replace(",", "\u202f")
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a fraction as a percentage."""
+    return MISSING if value is None else f"{100 * value:.{digits}f} %"
+
+
+def interval(item: MetricSummary, digits: int = 3) -> str:
+    """Return the limits of a confidence interval."""
+    if item.low is None or item.high is None:
+        return ""
+    return f"{item.low:.{digits}f} – {item.high:.{digits}f}"  # noqa: RUF001
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration: "0.35 s", "42 s", "17 min", "2 h 05 min"."""
+    if seconds is None:
+        return MISSING
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 120:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(num_bytes: float | None) -> str:
+    """Return a size in units of 1000 bytes: "8.0 GB"."""
+    if num_bytes is None:
+        return MISSING
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.1f} TB"
+
+
+def times(values: Iterable[float]) -> str:
+    """Return lengths along axes: "40 × 56 × 40"."""
+    return " × ".join(f"{value:.4g}" for value in values)  # noqa: RUF001
+
+
+FILTERS = {
+    function.__name__: function
+    for function in (number, short, signed, count, percent, interval, duration, size, times)
+}

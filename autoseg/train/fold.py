@@ -1,0 +1,89 @@
+"""One fold: train, validate, write the result. A plain function that any process can run."""
+
+import json
+import time
+
+import torch
+
+from autoseg.infer.predict import load_network
+from autoseg.record import autoseg_version
+from autoseg.train.checkpoint import load_weights
+from autoseg.train.job import FoldJob as FoldJob
+from autoseg.train.job import Interrupted as Interrupted
+from autoseg.train.job import Listeners, OnProgress, ShouldStop
+from autoseg.train.probe import execution_of, run_settings
+from autoseg.train.records import FoldResult
+from autoseg.train.sampling import Batches
+from autoseg.train.training import FoldTraining
+from autoseg.train.validation import validate
+from autoseg.workspace import write_text
+
+CACHE_FRACTION = 0.25
+"""Part of the memory we may use that keeps prepared cases decompressed."""
+
+
+def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -> FoldResult:
+    """Train and validate a fold; go on where an earlier call stopped; do nothing if it is done.
+
+    Raises
+    ------
+    Interrupted
+        `should_stop` answered yes; everything is saved.
+    TrainingError
+        The loss is no longer finite, or a prepared case cannot be read.
+    WorkspaceError
+        The workspace cannot be written, or holds weights of another plan.
+    """
+    started = time.monotonic()
+    done = finished(job)
+    if done is not None:
+        return done
+    listeners = Listeners(on_progress, should_stop)
+    torch.set_num_threads(job.num_threads)
+    if torch.device(job.device).type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every patch has the same shape
+    batches = _batches(job)
+    settings = run_settings(job, batches)
+    if not job.folder.final.exists():
+        FoldTraining(job, settings, batches, listeners, started=started).run()
+    weights, standing = load_weights(job.folder.final, settings.plan_digest)
+    execution = execution_of(settings)
+    model = execution.place(load_network(job.planned.network, weights))
+    scores, validation_s = validate(job, model, execution, listeners)
+    result = FoldResult(
+        autoseg_version=autoseg_version(),
+        plan_digest=settings.plan_digest,
+        configuration=job.configuration,
+        fold=job.fold,
+        seed=job.plan.seed,
+        num_steps=standing.step,
+        train_seconds=standing.elapsed_s,
+        validation_seconds=validation_s,
+        scores=scores,
+    )
+    write_text(job.folder.result, result.to_json())
+    return result
+
+
+def finished(job: FoldJob) -> FoldResult | None:
+    """Return the result of a fold that this plan has trained already; else None."""
+    path = job.folder.result
+    if not path.exists():
+        return None
+    # Results of another plan, or of another version, are not read as ours.
+    if json.loads(path.read_bytes()).get("plan_digest") != job.plan.digest():
+        return None
+    return FoldResult.load(path)
+
+
+def _batches(job: FoldJob) -> Batches:
+    share = job.num_threads / max(job.num_threads, job.plan.num_threads)
+    return Batches(
+        job.store,
+        job.train_cases,
+        job.planned,
+        labels=job.plan.labels,
+        seed=job.plan.seed,
+        fold=job.fold,
+        cache_bytes=int(CACHE_FRACTION * share * job.plan.ram_bytes),
+    )

@@ -1,0 +1,166 @@
+"""What only the training machine can know, measured once before the first step."""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import repeat
+
+import numpy as np
+import torch
+
+from autoseg.machine import measure_machine
+from autoseg.network.execution import Execution, Precision
+from autoseg.train.job import FoldJob
+from autoseg.train.learner import build_learner, build_loss
+from autoseg.train.loop import TrainingBatch, train
+from autoseg.train.records import RunSettings
+from autoseg.train.sampling import Batches
+from autoseg.workspace import write_text
+
+WARMUP_STEPS = 2
+"""The first steps allocate memory and choose kernels."""
+COMPARED_STEPS = 3
+"""Steps that each execution is measured over; the fastest counts, so other work disturbs little."""
+TIMED_STEPS = 40
+TIMED_FRACTION = 0.03
+"""Largest part of the budget that timing the chosen execution may take."""
+MAX_TIMED_S = 15.0
+OPTIMISM = 25.0
+"""Percentile of the measured seconds a step. Steps can be taken away later but not added."""
+USED_FRACTION = 0.97
+"""Part of the time that steps are planned for; the rest is for checkpoints."""
+
+
+def run_settings(job: FoldJob, batches: Batches) -> RunSettings:
+    """Return how a fold is trained: as decided earlier, else decided and written now."""
+    path = job.folder.settings
+    if path.exists():
+        settings = RunSettings.load(path)
+        if settings.plan_digest == job.plan.digest():
+            return settings
+    settings = probe_settings(job, batches)
+    job.folder.events.unlink(missing_ok=True)  # they revise settings that no longer hold
+    write_text(path, settings.to_json())
+    return settings
+
+
+def probe_settings(job: FoldJob, batches: Batches) -> RunSettings:
+    """Return how a fold is trained on this machine.
+
+    With steps given no clock is read: the execution is chosen by rule, so that two runs agree in
+    every bit. With a budget, executions are compared on the real network and batch, and the number
+    of steps is what the remaining time allows.
+    """
+    started = time.monotonic()
+    training = job.planned.training
+    budget_s = job.budget_s
+    num_steps = job.num_steps
+    if num_steps is None and budget_s is None:
+        num_steps, budget_s = training.default_steps, training.default_budget_s
+    if num_steps is not None:
+        return _settings(job, usual_execution(job.device), num_steps, 0.0)
+    if budget_s is None:
+        raise ValueError(f"{job.name}: neither steps nor a budget")
+    execution = fastest_execution(job, batches.batch(0))
+    seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
+    left_s = budget_s - (time.monotonic() - started)
+    num_steps = max(1, math.floor(USED_FRACTION * left_s / seconds))
+    return _settings(job, execution, num_steps, seconds)
+
+
+def usual_execution(device: str) -> Execution:
+    """Return the execution that is fastest by rule: reduced precision where the hardware has it."""
+    kind = torch.device(device).type
+    precision: Precision = "fp32"
+    if kind == "cuda":
+        precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    elif kind == "cpu" and measure_machine().has_bf16:
+        precision = "bf16"
+    return Execution(device=device, precision=precision)
+
+
+def candidates(device: str) -> tuple[Execution, ...]:
+    """Return the executions worth comparing on a device, the usual one first."""
+    usual = usual_execution(device)
+    if usual.kind == "mps":
+        return (usual,)
+    precisions: list[Precision] = [usual.precision] if usual.kind == "cuda" else ["fp32", "bf16"]
+    others = [
+        Execution(device=device, precision=precision, channels_last=layout)
+        for precision in precisions
+        for layout in (False, True)
+    ]
+    return (usual, *(item for item in others if item != usual))
+
+
+def fastest_execution(job: FoldJob, batch: TrainingBatch) -> Execution:
+    """Return the execution whose training step on `batch` is fastest here and now."""
+    best, best_s = usual_execution(job.device), math.inf
+    for execution in candidates(job.device):
+        seconds = min(_step_seconds(job, execution, repeat(batch, WARMUP_STEPS + COMPARED_STEPS)))
+        if seconds < best_s:
+            best, best_s = execution, seconds
+    return best
+
+
+def time_steps(job: FoldJob, batches: Batches, execution: Execution, limit_s: float) -> float:
+    """Return the seconds of a training step, making its batch included."""
+    count = WARMUP_STEPS + TIMED_STEPS
+    with closing(batches.stream_from(0, count, num_workers(execution, job.num_threads))) as stream:
+        times: list[float] = []
+        for seconds in _step_seconds(job, execution, stream):
+            times.append(seconds)
+            if sum(times) > min(limit_s, MAX_TIMED_S):
+                break
+    return float(np.percentile(times, OPTIMISM))
+
+
+def num_workers(execution: Execution, num_threads: int) -> int:
+    """Return how many threads make batches: one beside a CPU that computes, else all but one."""
+    return 1 if execution.kind == "cpu" else max(1, num_threads - 1)
+
+
+def _step_seconds(
+    job: FoldJob, execution: Execution, batches: Iterable[TrainingBatch]
+) -> Iterator[float]:
+    """Yield the seconds of each step after the first `WARMUP_STEPS`, on throw-away weights."""
+    training = job.planned.training
+    steps = train(
+        build_learner(job.planned, execution, seed=0),
+        batches,
+        build_loss(training),
+        execution=execution,
+        learning_rate=lambda _: 0.0,
+        max_gradient_norm=training.max_gradient_norm,
+    )
+    before = time.perf_counter()
+    for result in steps:
+        result.loss.item()  # waits for the device
+        now = time.perf_counter()
+        if result.step > WARMUP_STEPS:
+            yield now - before
+        before = now
+
+
+def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float) -> RunSettings:
+    return RunSettings(
+        plan_digest=job.plan.digest(),
+        configuration=job.configuration,
+        fold=job.fold,
+        num_steps=num_steps,
+        device=execution.device,
+        precision=execution.precision,
+        num_threads=job.num_threads,
+        channels_last=execution.channels_last,
+        seconds_per_step=seconds,
+    )
+
+
+def execution_of(settings: RunSettings) -> Execution:
+    """Return the execution that was decided."""
+    return Execution(
+        device=settings.device,
+        precision=settings.precision,
+        channels_last=settings.channels_last,
+    )

@@ -1,0 +1,98 @@
+import pytest
+
+from autoseg.errors import PlanError
+from autoseg.plan.overrides import apply_overrides
+from autoseg.plan.registry import load_planner
+from autoseg.testing.fingerprints import fingerprint_of, request_of
+
+
+@pytest.fixture(scope="module")
+def plan():
+    return load_planner("nnunet")(request_of(fingerprint_of([(36, 50, 35)] * 200)))
+
+
+def test_no_changes_leave_the_plan_as_it_is(plan):
+    assert apply_overrides(plan, []) is plan
+
+
+def test_a_value_of_one_configuration_changes_with_its_cost(plan):
+    old, new = (
+        item.configuration("3d_fullres")
+        for item in (plan, apply_overrides(plan, ["3d_fullres.batch_size=2"]))
+    )
+    assert new.batch_size == 2
+    assert new.cost.step_operations == pytest.approx(old.cost.step_operations * 2 / old.batch_size)
+    assert new.cost.memory_bytes < old.cost.memory_bytes
+    assert new.network == old.network
+
+
+def test_a_change_is_recorded_in_place_of_the_decision(plan):
+    changed = apply_overrides(plan, ["3d_fullres.batch_size=2"])
+    (decision,) = [d for d in changed.decisions if d.name == "3d_fullres.batch_size"]
+    assert (decision.value, decision.reason) == ("2", "Set by the user.")
+
+
+@pytest.mark.parametrize("text", ["40,56,48", "[40, 56, 48]"])
+def test_lists_are_written_with_commas_or_as_json(plan, text):
+    changed = apply_overrides(plan, [f"3d_fullres.patch_size={text}"])
+    assert changed.configuration("3d_fullres").patch_size == (40, 56, 48)
+
+
+def test_nested_values_words_and_fields_of_the_plan_are_set(plan):
+    changed = apply_overrides(
+        plan,
+        [
+            "2d.training.augmentation.blur_probability=0",
+            "2d.recipe.padding=mirror",
+            "3d_fullres.train_by_default=false",
+            "num_threads=1",
+            "2d.network.stages.1.features=48",
+        ],
+    )
+    flat = changed.configuration("2d")
+    assert flat.training.augmentation.blur_probability == 0
+    assert flat.recipe.padding == "mirror"
+    assert flat.network.stages[1].features == 48
+    assert flat.cost.parameters != plan.configuration("2d").cost.parameters
+    assert not changed.configuration("3d_fullres").train_by_default
+    assert changed.num_threads == 1
+
+
+@pytest.mark.parametrize(
+    ("assignment", "hint"),
+    [
+        ("3d_fullress.batch_size=2", "3d_fullres"),
+        ("3d_fullres.batchsize=2", "batch_size"),
+        ("3d_fullres.training.peak_learning_rate=1", "peak_lr"),
+        ("num_thread=2", "num_threads"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
+    with pytest.raises(PlanError) as caught:
+        apply_overrides(plan, [assignment])
+    assert hint in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("3d_fullres.patch_size=41,56,40", "not divisible"),
+        ("3d_fullres.patch_size=40,56", "axes"),
+        ("3d_fullres.batch_size=two", "integer"),
+        ("3d_fullres.batch_size=0", "batch_size is 0"),
+        ("3d_fullres.recipe.overlap=1.0", "overlap"),
+        ("3d_fullres.network.num_supervised=1", "supervision_weights"),
+        ("3d_fullres.network.num_classes=7", "2 labels"),
+        ("num_folds=0", "num_folds"),
+    ],
+)
+def test_a_plan_that_does_not_fit_together_is_refused(plan, assignment, words):
+    with pytest.raises(PlanError) as caught:
+        apply_overrides(plan, [assignment])
+    assert words in caught.value.found
+
+
+@pytest.mark.parametrize("assignment", ["3d_fullres.batch_size", "=3", "planner=mine"])
+def test_what_is_no_assignment_is_refused(plan, assignment):
+    with pytest.raises(PlanError):
+        apply_overrides(plan, [assignment])

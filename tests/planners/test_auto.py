@@ -1,0 +1,125 @@
+import pytest
+from hypothesis import given, settings
+
+from autoseg.machine import Gpu
+from autoseg.plan.registry import load_planner
+from autoseg.testing.fingerprints import fingerprint_of, machine_of, request_of
+from autoseg.testing.strategies import plan_requests
+
+AUTO = load_planner("auto")
+GPU = Gpu(name="NVIDIA A100-SXM4-40GB", memory_bytes=40 * 10**9)
+BRAINS = [(36, 50, 35)] * 208
+HEARTS = [(10, 256, 216)] * 30
+CELLS = [(512, 512)] * 20
+
+
+def ask(*data, machine=None, **options):
+    return AUTO(request_of(fingerprint_of(*data), machine, **options))
+
+
+def trained(plan):
+    return [item for item in plan.configurations if item.train_by_default]
+
+
+@settings(deadline=None, max_examples=15)
+@given(request=plan_requests())
+def test_memory_is_kept_and_something_is_trained(request):
+    plan = AUTO(request)
+    assert trained(plan)
+    for item in plan.configurations:
+        smallest = item.batch_size == 2 and max(item.patch_size) <= 8
+        assert item.cost.memory_bytes <= plan.memory_bytes or smallest
+    if request.memory_bytes is not None:
+        assert plan.memory_bytes <= request.memory_bytes
+
+
+@settings(deadline=None, max_examples=15)
+@given(request=plan_requests())
+def test_a_cpu_trains_one_configuration_and_nobody_a_cascade(request):
+    plan = AUTO(request)
+    names = [item.name for item in trained(plan)]
+    assert "3d_cascade_fullres" not in names
+    assert request.device != "cpu" or len(names) == 1
+
+
+def test_small_volumes_on_a_cpu_get_the_network_that_was_measured():
+    (item,) = trained(ask(BRAINS, budget_s=1200.0))
+    assert item.name == "3d_fullres"
+    assert (item.patch_size, item.batch_size) == ((40, 56, 40), 2)
+    assert [stage.features for stage in item.network.stages] == [16, 32, 64, 128]
+    assert item.training.optimizer == "adamw"
+    assert (item.recipe.order, item.recipe.padding) == ("resample-normalise", "mirror")
+
+
+def test_more_time_for_one_fold_makes_a_wider_network():
+    (short,) = trained(ask(BRAINS, budget_s=1200.0, num_folds=1))
+    (long,) = trained(ask(BRAINS, budget_s=3600.0, num_folds=1))
+    assert long.network.stages[0].features > short.network.stages[0].features
+
+
+def test_few_slices_far_apart_are_trained_in_2d_on_a_cpu():
+    (item,) = trained(ask(HEARTS, (10.0, 1.5, 1.5), budget_s=1800.0))
+    assert item.name == "2d"
+    assert "slices" in item.why
+    assert item.cost.step_seconds < 0.5
+
+
+def test_many_slices_are_trained_in_3d():
+    (item,) = trained(ask([(40, 256, 216)] * 30, (10.0, 1.5, 1.5)))
+    assert item.name == "3d_fullres"
+
+
+def test_images_get_a_patch_that_leaves_enough_steps():
+    (item,) = trained(ask(CELLS, (1.0, 1.0), budget_s=1800.0))
+    assert item.name == "2d"
+    assert item.cost.train_seconds / item.cost.step_seconds > 900
+    assert min(item.patch_size) >= 192
+
+
+def test_large_volumes_on_a_cpu_are_trained_coarsely():
+    plan = ask([(187, 512, 512)] * 41, (1.6, 0.8, 0.8))
+    (item,) = trained(plan)
+    assert item.name == "3d_lowres"
+    assert all(other.why for other in plan.configurations)
+
+
+def test_pixels_are_mirrored_on_a_cpu_and_bodies_are_not():
+    (cells,) = trained(ask(CELLS, (1.0, 1.0)))
+    (brains,) = trained(ask(BRAINS))
+    assert cells.recipe.mirror_axes == (0, 1)
+    assert brains.recipe.mirror_axes == ()
+    assert not brains.recipe.test_time_mirroring
+
+
+def test_a_gpu_gets_the_training_of_nnunet_and_both_configurations():
+    plan = ask(BRAINS, machine=machine_of(GPU))
+    assert {item.name for item in trained(plan)} == {"2d", "3d_fullres"}
+    item = plan.configuration("3d_fullres")
+    assert (item.training.optimizer, item.network.stages[0].features) == ("sgd", 32)
+    assert item.training.default_budget_s == 12 * 3600
+    assert item.recipe.mirror_axes == (0, 1, 2)
+
+
+def test_a_gpu_with_more_memory_gets_a_larger_patch():
+    volumes = [(300, 300, 300)] * 50
+    sizes = [
+        ask(volumes, machine=machine_of(GPU), memory_bytes=memory).configuration("3d_fullres")
+        for memory in (4_000_000_000, 16_000_000_000)
+    ]
+    assert sizes[0].patch_size < sizes[1].patch_size
+
+
+def test_the_default_budget_is_that_of_the_device():
+    (item,) = trained(ask(BRAINS))
+    assert item.training.default_budget_s == 2 * 3600
+    assert item.training.default_steps is None
+    assert item.cost.train_seconds == pytest.approx(7200 / 5, rel=0.15)
+
+
+def test_decisions_say_why_in_sentences():
+    plan = ask(BRAINS)
+    for decision in plan.decisions:
+        assert decision.reason.endswith(".")
+        assert decision.rule
+    names = [decision.name for decision in plan.decisions]
+    assert {"spacing", "3d_fullres.patch_size", "2d.train_by_default", "memory"} <= set(names)

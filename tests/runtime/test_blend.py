@@ -1,0 +1,122 @@
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from autoseg.runtime.blend import Tiling, blend
+
+TILING = Tiling(overlap=0.5, padding="mirror", pad_values=(0.0,), mirror_axes=(), batch_size=2)
+
+
+def tiling(**changes):
+    fields = ("overlap", "padding", "pad_values", "mirror_axes", "batch_size")
+    return Tiling(**{**{name: getattr(TILING, name) for name in fields}, **changes})
+
+
+def noise(shape):
+    return np.random.default_rng(0).normal(size=shape).astype(np.float32)
+
+
+@given(st.data())
+def test_network_that_changes_nothing_gives_the_image_back(data):
+    dims = data.draw(st.integers(1, 3))
+    shape = tuple(data.draw(st.integers(1, 14)) for _ in range(dims))
+    net = data.draw(st.integers(1, dims))
+    patch = tuple(data.draw(st.integers(1, 9)) for _ in range(net))
+    plan = Tiling(
+        overlap=data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.75])),
+        padding=data.draw(st.sampled_from(["mirror", "zero"])),
+        pad_values=(1.0, -1.0),
+        mirror_axes=data.draw(st.sampled_from([(), (0,), tuple(range(net))])),
+        batch_size=data.draw(st.integers(1, 5)),
+    )
+    image = noise((2, *shape))
+    np.testing.assert_allclose(
+        blend(image, lambda tiles: tiles, patch, tiling=plan), image, atol=1e-5
+    )
+
+
+def test_network_gets_full_batches_of_patches():
+    seen = []
+
+    def network(tiles):
+        seen.append(tiles.shape)
+        return tiles
+
+    blend(noise((1, 4, 10, 10)), network, (10, 10), tiling=tiling(batch_size=3))
+    assert seen == [(3, 1, 10, 10), (1, 1, 10, 10)]
+
+
+def test_network_may_have_any_number_of_classes():
+    out = blend(noise((1, 9, 9)), lambda tiles: np.repeat(tiles, 4, axis=1), (6, 6), tiling=TILING)
+    assert out.shape == (4, 9, 9)
+
+
+def test_mirrored_predictions_are_averaged():
+    ramp = np.arange(8, dtype=np.float32)
+
+    def network(tiles):
+        return np.broadcast_to(ramp, tiles.shape)
+
+    image = noise((1, 8, 8))
+    plain = blend(image, network, (8, 8), tiling=TILING)
+    mirrored = blend(image, network, (8, 8), tiling=tiling(mirror_axes=(1,)))
+    np.testing.assert_allclose(plain[0, 0], ramp)
+    np.testing.assert_allclose(mirrored, 3.5)
+
+
+def test_middle_of_a_tile_counts_more_than_its_border():
+    def network(tiles):
+        value = 1.0 if tiles[0, 0, 0] == 0 else 0.0
+        return np.full(tiles.shape, value, dtype=np.float32)
+
+    image = np.arange(12, dtype=np.float32)[None]
+    out = blend(image, network, (8,), tiling=tiling(batch_size=1))[0]
+    assert out[0] == 1
+    assert out[-1] == 0
+    assert (np.diff(out[4:8]) < 0).all()
+    assert out[4] > 0.9
+
+
+def test_input_and_read_only_output_are_left_alone():
+    image = noise((1, 9, 9))
+    before = image.copy()
+
+    def network(tiles):
+        out = tiles * 2
+        out.flags.writeable = False
+        return out
+
+    np.testing.assert_allclose(blend(image, network, (9, 9), tiling=TILING), before * 2)
+    blend(image, network, (5, 5), tiling=tiling(mirror_axes=(0, 1)))
+    np.testing.assert_array_equal(image, before)
+
+
+def test_half_precision_input_is_accepted():
+    image = noise((1, 9, 9)).astype(np.float16)
+    out = blend(image, lambda tiles: tiles, (4, 4), tiling=TILING)
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out, image, atol=1e-5)
+
+
+def test_threads_do_not_disturb_each_other():
+    images = [noise((1, 20, 20)) + shift for shift in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda image: blend(image, lambda t: t, (8, 8), tiling=TILING), images)
+    for image, result in zip(images, results, strict=True):
+        np.testing.assert_allclose(result, image, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(5, 40, 40), (40, 40)])
+def test_padding_with_raw_values_reaches_the_network(shape):
+    seen = []
+
+    def network(tiles):
+        seen.append(tiles.min())
+        return tiles
+
+    plan = tiling(padding="zero", pad_values=(-7.0,))
+    blend(np.ones((1, *shape), dtype=np.float32), network, (64, 64), tiling=plan)
+    assert min(seen) == -7

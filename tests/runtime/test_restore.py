@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from autoseg.runtime import restore
+from autoseg.runtime.prepare import Placement
+from autoseg.runtime.restore import restore_labels, restore_probabilities
+
+
+def placement(**changes):
+    fields = {
+        "image_shape": (30, 50, 40),
+        "transpose": (0, 2, 1),
+        "box": ((2, 30), (0, 40), (5, 45)),
+        "prepared_shape": (20, 33, 61),
+        "coarse_axis": None,
+    }
+    return Placement(**{**fields, **changes})
+
+
+def smooth_logits(classes, shape, seed=0):
+    noise = np.random.default_rng(seed).normal(size=(classes, *shape))
+    return (ndimage.gaussian_filter(noise, (0, *(3,) * len(shape))) * 50).astype(np.float32)
+
+
+def whole_logits(logits, shape):
+    factors = [1, *(new / old for new, old in zip(shape, logits.shape[1:], strict=True))]
+    return np.asarray(ndimage.zoom(logits, factors, order=1, mode="nearest", grid_mode=True))
+
+
+@pytest.mark.parametrize("slab", [1, 5000, 1 << 20])
+def test_labels_agree_with_resampling_all_classes_first(slab, monkeypatch):
+    monkeypatch.setattr(restore, "SLAB_VOXELS", slab)
+    place = placement()
+    logits = smooth_logits(4, place.prepared_shape)
+    expected = whole_logits(logits, place.box_shape).argmax(axis=0)
+    labels = restore_labels(logits, place)
+    assert labels.shape == place.image_shape
+    inside = labels.transpose(place.transpose)[2:30, 0:40, 5:45]
+    assert (inside == expected).mean() >= 0.9999
+    assert labels[:2].max() == 0
+
+
+def test_coarse_axis_is_copied_back():
+    place = placement(prepared_shape=(7, 40, 40), coarse_axis=0)
+    logits = smooth_logits(3, place.prepared_shape)
+    inside = restore_labels(logits, place).transpose(place.transpose)[2:30, 0:40, 5:45]
+    np.testing.assert_array_equal(inside, np.repeat(logits.argmax(axis=0), 4, axis=0))
+
+
+def test_probabilities_sum_to_one_and_follow_the_labels():
+    place = placement()
+    logits = smooth_logits(3, place.prepared_shape)
+    probabilities = restore_probabilities(logits, place)
+    assert probabilities.shape == (3, *place.image_shape)
+    assert probabilities.dtype == np.float16
+    np.testing.assert_allclose(probabilities.astype(np.float32).sum(axis=0), 1, atol=2e-3)
+    assert (probabilities[0, :2] == 1).all()
+    assert (probabilities.argmax(axis=0) == restore_labels(logits, place)).mean() > 0.99
+
+
+def test_huge_logits_do_not_overflow():
+    place = placement()
+    logits = smooth_logits(2, place.prepared_shape) * 1e4
+    assert np.isfinite(restore_probabilities(logits, place)).all()
+
+
+def test_first_of_equal_classes_wins():
+    place = placement(prepared_shape=(28, 40, 40))
+    assert restore_labels(np.zeros((3, 28, 40, 40), np.float32), place).max() == 0
+
+
+def test_many_classes_get_a_wider_type():
+    place = Placement(
+        image_shape=(4, 4),
+        transpose=(0, 1),
+        box=((0, 4), (0, 4)),
+        prepared_shape=(4, 4),
+        coarse_axis=None,
+    )
+    logits = np.zeros((300, 4, 4), dtype=np.float32)
+    logits[299] = 1
+    labels = restore_labels(logits, place)
+    assert labels.dtype == np.uint16
+    assert (labels == 299).all()
+
+
+def test_never_more_than_a_slab_of_all_classes_in_memory():
+    import tracemalloc
+
+    place = Placement(
+        image_shape=(64, 128, 128),
+        transpose=(0, 1, 2),
+        box=((0, 64), (0, 128), (0, 128)),
+        prepared_shape=(16, 32, 32),
+        coarse_axis=None,
+    )
+    logits = smooth_logits(30, place.prepared_shape)
+    tracemalloc.start()
+    restore_labels(logits, place)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    all_classes = 30 * 4 * 64 * 128 * 128
+    assert peak < all_classes / 4

@@ -1,0 +1,70 @@
+import pytest
+
+from autoseg.errors import AutosegError
+from autoseg.machine import Gpu, measure_machine, parse_gpus, usable_cpus, usable_memory
+from autoseg.testing.fingerprints import machine_of
+
+GPU = Gpu(name="NVIDIA A100", memory_bytes=40 * 2**30)
+
+
+def test_this_machine_can_be_measured():
+    machine = measure_machine()
+    assert machine.num_cpus >= 1
+    assert machine.memory_bytes > 2**28
+    assert 1e8 < machine.flops < 1e15
+
+
+def test_the_quota_of_a_container_limits_processors(tmp_path):
+    everything = usable_cpus(tmp_path)
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert usable_cpus(tmp_path) == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert usable_cpus(tmp_path) == everything
+
+
+def test_the_older_form_of_a_quota_is_read(tmp_path):
+    everything = usable_cpus(tmp_path)
+    folder = tmp_path / "cpu"
+    folder.mkdir()
+    (folder / "cpu.cfs_period_us").write_text("100000")
+    (folder / "cpu.cfs_quota_us").write_text("50000")
+    assert usable_cpus(tmp_path) == 1
+    (folder / "cpu.cfs_quota_us").write_text("-1")
+    assert usable_cpus(tmp_path) == everything
+
+
+def test_the_memory_of_a_container_limits_that_of_the_machine(tmp_path):
+    physical = usable_memory(tmp_path)
+    (tmp_path / "memory.max").write_text("1000000000\n")
+    assert usable_memory(tmp_path) == 1_000_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert usable_memory(tmp_path) == physical
+
+
+def test_the_listing_of_gpus_is_read_and_other_lines_are_not():
+    found = parse_gpus("NVIDIA A100, 40960\nNo devices were found\nH100 MIG, [N/A]\n")
+    assert found == (GPU,)
+
+
+@pytest.mark.parametrize(
+    ("machine", "word", "device"),
+    [
+        (machine_of(), "auto", "cpu"),
+        (machine_of(GPU), "auto", "cuda"),
+        (machine_of(GPU), "cuda:1", "cuda"),
+        (machine_of(GPU), "cpu", "cpu"),
+    ],
+)
+def test_a_word_names_a_device(machine, word, device):
+    assert machine.resolve_device(word) == device
+
+
+@pytest.mark.parametrize("word", ["cuda", "gpu", "mps"])
+def test_a_device_that_is_not_there_is_refused(word):
+    with pytest.raises(AutosegError, match="CPU"):
+        machine_of().resolve_device(word)
+
+
+def test_apple_silicon_trains_on_its_own_device():
+    machine = machine_of().revised(system="Darwin-arm64-24")
+    assert machine.resolve_device("mps") == machine.device == "mps"

@@ -1,0 +1,190 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autoseg.dataset.case import read_case
+from autoseg.errors import TrainingError, WorkspaceError
+from autoseg.runtime.images import read_labels
+from autoseg.train.fold import Interrupted, train_fold
+from autoseg.train.records import FoldResult, RunSettings
+
+
+def ignore_progress(_):
+    return None
+
+
+def never():
+    return False
+
+
+def after(calls):
+    """Return a stop request that comes with the given call."""
+    count = iter(range(10**9))
+    return lambda: next(count) >= calls
+
+
+def final_weights(job):
+    content = torch.load(job.folder.final, weights_only=True)
+    return content["weights"]
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_weights(first, second):
+    a, b = final_weights(first), final_weights(second)
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """The weights of an uninterrupted run, made by the first test that asks."""
+    return {}
+
+
+@pytest.fixture
+def uninterrupted(make_job, whole):
+    if not whole:
+        job = make_job()
+        whole["result"] = train_fold(job, ignore_progress, never)
+        whole["job"] = job
+    return whole
+
+
+def test_fold_leaves_result_weights_predictions_and_a_log(uninterrupted):
+    job, result = uninterrupted["job"], uninterrupted["result"]
+    assert FoldResult.load(job.folder.result) == result
+    assert result.num_steps == 8
+    assert [score.case_id for score in result.scores] == list(job.val_cases)
+    assert [line["step"] for line in lines(job.folder.metrics)] == list(range(1, 9))
+    assert len(list(job.folder.validation.iterdir())) == len(job.val_cases)
+
+
+def test_predictions_lie_on_the_original_grid_in_the_users_values(uninterrupted):
+    job = uninterrupted["job"]
+    for case_id in job.val_cases:
+        image, _ = read_case(job.dataset, job.case(case_id))
+        found = read_labels(job.folder.validation / f"{case_id}.nii.gz")
+        assert found.array.shape[1:] == image.shape
+        np.testing.assert_allclose(found.geometry.spacing, image.geometry.spacing)
+        assert set(np.unique(found.array)) <= set(job.plan.labels.values)
+
+
+def test_finished_fold_is_not_trained_again(uninterrupted):
+    before = uninterrupted["job"].folder.final.stat().st_mtime_ns
+    again = train_fold(uninterrupted["job"], ignore_progress, never)
+    assert again == uninterrupted["result"]
+    assert uninterrupted["job"].folder.final.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("stop", [1, 5, 8])
+def test_interrupted_fold_goes_on_to_the_same_weights(uninterrupted, make_job, stop):
+    job = make_job()
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(stop - 1))
+    assert not job.folder.result.exists()
+    result = train_fold(job, ignore_progress, never)
+    assert_same_weights(job, uninterrupted["job"])
+    assert result.scores == uninterrupted["result"].scores
+    assert [line["step"] for line in lines(job.folder.metrics)] == list(range(1, 9))
+
+
+def test_damaged_checkpoint_falls_back_to_the_one_before(uninterrupted, make_job):
+    job = make_job(checkpoint_interval_s=0.0)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(5))
+    assert job.folder.previous.exists()
+    job.folder.last.write_bytes(job.folder.last.read_bytes()[:1000])
+    train_fold(job, ignore_progress, never)
+    assert_same_weights(job, uninterrupted["job"])
+
+
+def test_interrupted_validation_goes_on_case_by_case(uninterrupted, make_job):
+    job = make_job()
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(9))
+    (written,) = job.folder.validation.iterdir()
+    before = written.stat().st_mtime_ns
+    result = train_fold(job, ignore_progress, never)
+    assert written.stat().st_mtime_ns == before
+    assert result.scores == uninterrupted["result"].scores
+
+
+def test_validation_dice_is_logged_during_the_run(make_job):
+    job = make_job(num_steps=40)
+    seen = []
+    train_fold(job, seen.append, never)
+    dice = [line["dice"] for line in lines(job.folder.metrics) if "dice" in line]
+    assert dice
+    assert all(0 <= value <= 1 for value in dice)
+    assert {event["event"] for event in seen} == {"trained", "validated"}
+
+
+def test_learning_rate_rises_to_its_peak_and_falls_towards_zero(make_job):
+    job = make_job(num_steps=20)
+    train_fold(job, ignore_progress, never)
+    rates = [line["lr"] for line in lines(job.folder.metrics)]
+    assert rates[0] < max(rates)
+    assert rates[-1] < 0.1 * max(rates)
+
+
+def test_fold_without_validation_cases_has_no_scores(make_job):
+    job = make_job(fold="all", num_steps=2, val_cases=())
+    assert train_fold(job, ignore_progress, never).scores == ()
+
+
+def test_budget_is_kept_and_its_decisions_are_written(make_job):
+    job = make_job(num_steps=None, budget_s=4.0, val_cases=())
+    result = train_fold(job, ignore_progress, never)
+    settings = RunSettings.load(job.folder.settings)
+    assert settings.seconds_per_step > 0
+    assert result.num_steps <= settings.num_steps
+    assert result.train_seconds < 8.0
+    assert lines(job.folder.metrics)[-1]["lr"] < 0.05 * 5e-3
+
+
+def test_revised_length_is_replayed_by_a_resumed_run(make_job):
+    job = make_job(num_steps=40)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(2))
+    job.folder.events.write_text('{"event": "revised", "num_steps": 9, "step": 5}\n')
+    result = train_fold(job, ignore_progress, never)
+    assert result.num_steps == 9
+    rates = {line["step"]: line["lr"] for line in lines(job.folder.metrics)}
+    assert rates[5] > 0.8 * 5e-3 * 0.9
+    assert rates[9] < rates[7] < rates[6]
+
+
+def test_infinite_loss_ends_in_an_error_and_keeps_the_checkpoint(make_job):
+    job = make_job(num_steps=12)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(1))
+    before = job.folder.last.read_bytes()
+    content = torch.load(job.folder.last, weights_only=True)
+    content["model"]["heads.0.bias"][0] = math.nan
+    torch.save(content, job.folder.last)
+    with pytest.raises(TrainingError, match="finite"):
+        train_fold(job, ignore_progress, never)
+    assert torch.load(job.folder.last, weights_only=True)["standing"]["step"] == 2
+    assert before
+
+
+def test_checkpoint_of_another_plan_is_refused(make_job):
+    job = make_job()
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(1))
+    other = replace(job, plan=job.plan.revised(seed=1))
+    with pytest.raises(WorkspaceError, match="another plan"):
+        train_fold(other, ignore_progress, never)
+
+
+@pytest.mark.slow
+def test_balls_are_learnt(make_job):
+    result = train_fold(make_job(num_steps=150), ignore_progress, never)
+    assert np.mean([score.classes[0].dice for score in result.scores]) > 0.85
