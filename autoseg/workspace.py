@@ -1,5 +1,6 @@
 """Every path that autoseg writes, and the only place that knows their names."""
 
+import contextlib
 import json
 import os
 from dataclasses import dataclass
@@ -189,7 +190,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise WorkspaceError(
             found=f"{path} cannot be written: {error.strerror or error}",
             expected="a writable folder with enough free space",

@@ -10,9 +10,9 @@ def ensemble(workspace: options.WorkspaceOption = None, json_: options.JsonOptio
     from autoseg.dataset.dataset import Dataset
     from autoseg.pipeline.finishing import choose
     from autoseg.pipeline.summary import summarise_run
-    from autoseg.plan.plan import Plan
+    from autoseg.plan.consistency import load_plan
 
     place = open_workspace(workspace)
-    choose(Plan.load(place.plan), Dataset.load(place.dataset), place)
+    choose(load_plan(place.plan), Dataset.load(place.dataset), place)
     summary = summarise_run(place)
     display.print_json(summary) if json_ else display.print_summary(summary)

@@ -19,10 +19,10 @@ def export(
     from autoseg.cli.session import open_workspace
     from autoseg.dataset.dataset import Dataset
     from autoseg.pipeline import finishing
-    from autoseg.plan.plan import Plan
+    from autoseg.plan.consistency import load_plan
 
     place = open_workspace(workspace)
-    plan, dataset = Plan.load(place.plan), Dataset.load(place.dataset)
+    plan, dataset = load_plan(place.plan), Dataset.load(place.dataset)
     if not place.postprocessing.exists():
         finishing.choose(plan, dataset, place)
     finishing.export(plan, dataset, place, verification_case=verification_case)

@@ -7,13 +7,13 @@ from autoseg.ensemble.choose import Ensemble
 from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.evaluate.statistics import summarise
 from autoseg.pipeline.finishing import load_results
-from autoseg.plan.plan import Plan
+from autoseg.plan.consistency import load_plan
 from autoseg.workspace import Workspace
 
 
 def summarise_run(workspace: Workspace) -> dict:
     """Return scores by fold, the choices, and where model and report are, fit for JSON."""
-    plan = Plan.load(workspace.plan)
+    plan = load_plan(workspace.plan)
     names = plan.labels.names[1:]
     folds = []
     for result in load_results(workspace, plan):

@@ -12,6 +12,7 @@ from autoseg.dataset.splits import Split, read_splits
 from autoseg.errors import TrainingError
 from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.plan.budget import MIN_FOLD_S, affordable_folds, seconds_per_fold
+from autoseg.plan.consistency import load_plan
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.preprocess import preprocess
 from autoseg.workspace import Workspace, append_line, write_text
@@ -69,7 +70,7 @@ def train_model(
 
     started = time.monotonic()
     workspace = options.workspace
-    plan, dataset = Plan.load(workspace.plan), Dataset.load(workspace.dataset)
+    plan, dataset = load_plan(workspace.plan), Dataset.load(workspace.dataset)
     choices = choose_folds(plan, dataset, options)
     run = load_run(workspace, plan, options.command)
     budget_s, steps = _limit(plan, choices, options)
@@ -135,7 +136,7 @@ def prepare_workspace(
     workspace: Workspace, configurations: Sequence[str] | None, on_event: OnEvent
 ) -> tuple[str, ...]:
     """Prepare the named configurations, or all that train on images alone; return their names."""
-    plan, dataset = Plan.load(workspace.plan), Dataset.load(workspace.dataset)
+    plan, dataset = load_plan(workspace.plan), Dataset.load(workspace.dataset)
     names = tuple(configurations or ()) or tuple(
         item.name for item in plan.configurations if item.previous_stage is None
     )

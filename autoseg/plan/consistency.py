@@ -1,10 +1,33 @@
 """What must hold between the numbers of a plan."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
+from autoseg.errors import PlanError
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
 WEIGHT_TOLERANCE = 1e-6
+
+
+def load_plan(path: Path) -> Plan:
+    """Return the plan in a file.
+
+    Raises
+    ------
+    PlanError
+        Its numbers contradict each other: all contradictions at once.
+    AutosegError
+        It cannot be read as a plan of this version.
+    """
+    plan = Plan.load(path)
+    problems = plan_problems(plan)
+    if problems:
+        raise PlanError(
+            found="\n".join(f"{path.name}: {line}" for line in problems),
+            expected="a plan that can be trained",
+            fix=f"undo the change to {path.name}, or run `autoseg plan` again",
+        )
+    return plan
 
 
 def plan_problems(plan: Plan) -> list[str]:

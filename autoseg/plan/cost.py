@@ -25,9 +25,10 @@ GPU_FLOPS = {
     "2080": 1.0e13,
     "T4": 5.0e12,
 }
-"""Operations a second that 3D U-Nets reach in half precision, by a part of the device's name."""
+"""Operations a second that 3D U-Nets should reach in half precision, by a part of the device's
+name: estimates, not measured; the probe before training corrects them."""
 OTHER_GPU_FLOPS = 1.0e13
-"""The same where the name says nothing; the probe before training corrects it."""
+"""The same where the name says nothing."""
 STEP_OVERHEAD_S = {"cuda": 0.015, "mps": 0.03, "cpu": 0.02}
 """Time of a step that does not shrink with the network: calls, optimiser, loss."""
 PREPARED_VALUE_BYTES = 1.6

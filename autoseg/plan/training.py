@@ -47,8 +47,8 @@ def adamw_training(
 ) -> TrainingPlan:
     """Return training for a few thousand steps: AdamW from a high rate down to zero.
 
-    Measured on two cores: 3e-3 with averaged weights reached Dice 0.8865 on hippocampus after
-    1600 steps, where SGD with momentum 0.99 had not left its start.
+    Measured on two cores: 3e-3 with averaged weights reached Dice 0.8865 on hippocampus in
+    8 minutes, about 1600 steps.
     """
     return TrainingPlan(
         optimizer="adamw",

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -70,6 +70,24 @@ class PreparedCase(Record):
     """Bytes of the array files, in the order of `ARRAY_SUFFIXES`; filled in when written."""
 
 
+class StoredArray(Protocol):
+    """An array on disk, opened: indexing it reads the parts that are needed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def chunks(self) -> tuple[int, ...]: ...
+
+    @property
+    def blocks(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, key: slice | tuple[slice | int, ...]) -> NDArray: ...
+
+
 @dataclass(frozen=True)
 class CaseArrays:
     """The arrays of one prepared case."""
@@ -102,12 +120,12 @@ class CaseStore:
             self._infos[case_id] = PreparedCase.load(self._path(case_id, ".json"))
         return self._infos[case_id]
 
-    def image(self, case_id: str) -> blosc2.NDArray:
-        """Return the image (C, *S'), opened: indexing it reads the chunks that are needed."""
+    def image(self, case_id: str) -> StoredArray:
+        """Return the image (C, *S'). Not for several threads at once: each opens its own."""
         return _open(self._path(case_id, ".b2nd"))
 
-    def labels(self, case_id: str) -> blosc2.NDArray:
-        """Return the class indices (*S'), opened: indexing it reads the chunks that are needed."""
+    def labels(self, case_id: str) -> StoredArray:
+        """Return the class indices (*S'). Not for several threads at once: each opens its own."""
         return _open(self._path(case_id, ".labels.b2nd"))
 
     def flat_locations(self, case_id: str, class_index: int) -> NDArray[np.integer]:
@@ -217,11 +235,14 @@ def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[
     for channel, target in zip(image, half, strict=True):
         if max(-channel.min(), channel.max()) >= MAX_HALF:
             return image
-        target[...] = channel
-        error = target.astype(np.float32)
-        error -= channel
-        rms = math.sqrt(float(np.square(error, out=error).mean()))
-        if rms > 0 and rms >= MAX_HALF_ERROR * float(channel.std()):
+        squares = 0.0
+        for values, rounded in zip(channel, target, strict=True):  # parts that stay in the cache
+            rounded[...] = values
+            error = rounded.astype(np.float32)
+            error -= values
+            squares += float(np.square(error, out=error).sum())
+        error_rms = math.sqrt(squares / channel.size)
+        if error_rms > 0 and error_rms >= MAX_HALF_ERROR * float(channel.std()):
             return image
     return half
 
@@ -273,9 +294,9 @@ def _npy(array: NDArray) -> bytes:
     return buffer.getvalue()
 
 
-def _open(path: Path) -> blosc2.NDArray:
+def _open(path: Path) -> StoredArray:
     options: dict[str, Any] = {"mmap_mode": "r", "dparams": blosc2.DParams(nthreads=1)}
-    return cast("blosc2.NDArray", blosc2.open(str(path), mode="r", **options))
+    return cast("StoredArray", blosc2.open(str(path), mode="r", **options))
 
 
 def _write_new(path: Path, content: bytes) -> None:

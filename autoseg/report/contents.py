@@ -14,7 +14,7 @@ from autoseg.errors import WorkspaceError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plan.plan import Plan
 from autoseg.record import Record
-from autoseg.runtime.manifest import MANIFEST
+from autoseg.runtime.manifest import MANIFEST, Manifest, load_manifest
 from autoseg.train.records import FoldResult, RunSettings
 from autoseg.workspace import FoldFolder, Workspace
 
@@ -58,7 +58,7 @@ class Contents:
     ensemble: Ensemble | None
     postprocessing: PostprocessingChoice | None
     run: Content
-    manifest: Content
+    manifest: Manifest | None
     archive: Archive | None
 
 
@@ -79,6 +79,7 @@ def read_contents(workspace: Workspace) -> Contents:
             expected="a workspace with at least a plan",
             fix="run `autoseg plan DATASET` first, or name another workspace with -w",
         )
+    manifest = _load_manifest(workspace.model, plan)
     findings = _load(Findings, workspace.findings)
     ordered = sorted(
         findings.findings if findings else (), key=lambda item: SEVERITIES.index(item.severity)
@@ -93,8 +94,8 @@ def read_contents(workspace: Workspace) -> Contents:
         ensemble=_of_plan(_load(Ensemble, workspace.ensemble), plan),
         postprocessing=_of_plan(_load(PostprocessingChoice, workspace.postprocessing), plan),
         run=_load_json(workspace.run),
-        manifest=_load_json(workspace.model / MANIFEST),
-        archive=_describe(workspace.model_zip),
+        manifest=manifest,
+        archive=_describe(workspace.model_zip) if manifest else None,
     )
 
 
@@ -126,6 +127,14 @@ def _load(kind: type[R], path: Path) -> R | None:
 def _of_plan(record: Planned | None, plan: Plan | None) -> Planned | None:
     """Return a record if it belongs to this plan."""
     return record if record and plan and record.plan_digest == plan.digest() else None
+
+
+def _load_manifest(model: Path, plan: Plan | None) -> Manifest | None:
+    """Return the manifest of the exported model, if there is one of this plan."""
+    if plan is None or not (model / MANIFEST).is_file():
+        return None
+    manifest = load_manifest(model)
+    return manifest if manifest.plan_digest == plan.digest() else None
 
 
 def _load_json(path: Path) -> Content:

@@ -28,7 +28,7 @@ COLOURS = ("#3b82c4", "#e07b39", "#3fa66b", "#b65fc4", "#d1495b", "#8a8f3c", "#2
 """Of classes and folds, in turn: told apart on light and dark ground."""
 MAX_POINTS = 200
 """Points a curve is thinned to."""
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "autoseg",
     "text.parse_math": False,
@@ -73,16 +73,8 @@ def learning_curves(folds: Sequence[FoldContents]) -> Markup | None:
     figure, axes = _subplots(len(panels), width=8.6, height=2.7)
     for place, (title, key, lines) in zip(axes, panels, strict=True):
         for index, (fold, (steps, values)) in enumerate(lines):
-            marker = "o" if key == "dice" else ""
-            place.plot(
-                steps,
-                values,
-                marker,
-                linestyle="-",
-                ms=3,
-                color=colour(index),
-                label=f"fold {fold}",
-            )
+            style = "o-" if key == "dice" else "-"
+            place.plot(steps, values, style, ms=3, color=colour(index), label=f"fold {fold}")
         place.set_title(title)
         place.set_xlabel("step")
         if key == "dice":
@@ -100,7 +92,7 @@ def dice_by_class(
     if not np.isfinite(table).any():
         return None
     figure, (axes,) = _subplots(1, width=8.6, height=0.7 + 0.5 * len(names))
-    for index, name in enumerate(names):
+    for index in range(len(names)):
         values = table[np.isfinite(table[:, index]), index]
         _draw_row(axes, len(names) - 1 - index, values, index)
         mean = summary.classes[index].dice
@@ -108,7 +100,6 @@ def dice_by_class(
             place = len(names) - 1 - index
             axes.plot([mean.low, mean.high], [place, place], color=INK, lw=1.6)
             axes.plot([mean.mean], [place], "D", color=INK, ms=4.5)
-        del name
     axes.set_yticks(range(len(names)), [_shortened(name) for name in reversed(names)])
     axes.set_ylim(-0.6, len(names) - 0.4)
     lowest = float(np.nanmin(table))
@@ -121,7 +112,7 @@ def dice_by_class(
 def _draw_row(axes: "Axes", place: int, values: NDArray, index: int) -> None:
     """Draw one class: dots spread a little, always the same way."""
     spread = stream(0, "report", "dots", index).uniform(-0.2, 0.2, len(values))
-    alpha = float(np.clip(12 / max(len(values), 1), 0.25, 0.8))
+    alpha = float(np.clip(40 / max(len(values), 1), 0.3, 0.85))
     axes.plot(values, place + spread, "o", ms=4, mew=0, alpha=alpha, color=colour(index))
 
 

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class _Slice:
 
 
 def draw_overlays(dataset: Dataset, folds: Iterable[FoldContents]) -> tuple[Overlay, ...]:
-    """Return pictures of the two worst, the median and the best case; unreadable ones are left out."""
+    """Return pictures of the worst, median and best cases, without those that cannot be read."""
     ranked = sorted(
         (
             (dice, score.case_id, fold)
@@ -212,17 +212,17 @@ def _draw_panel(
             _contour(axes, mask, colors=colour(index - 1), linewidths=1.6)
     if outline is not None:
         for index in (int(value) for value in np.unique(outline) if value > 0):
-            _contour(
-                axes, outline == index, colors="white", linewidths=0.9, linestyles=[(0, (3, 2))]
-            )
+            mask = outline == index
+            _contour(axes, mask, colors="black", linewidths=1.8, alpha=0.5)
+            _contour(axes, mask, colors="white", linewidths=0.9, linestyles=[(0, (3, 2))])
 
 
-def _contour(axes: "Axes", mask: NDArray[np.bool_], **style: Any) -> None:
+def _contour(axes: "Axes", mask: NDArray[np.bool_], **style: object) -> None:
     """Draw the border of a mask, also along the picture's edge."""
     height, width = mask.shape
     padded = np.pad(mask, 1)
     x, y = np.arange(-1, width + 1), np.arange(-1, height + 1)
-    axes.contour(x, y, padded, levels=[0.5], **style)
+    axes.contour(x, y, padded, levels=[0.5], **cast(Any, style))
     axes.set_xlim(-0.5, width - 0.5)
     axes.set_ylim(height - 0.5, -0.5)
 

@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from autoseg.plan.plan import Plan
-from autoseg.record import autoseg_version
+from autoseg.record import NetworkPlan, autoseg_version
 from autoseg.report import results
 from autoseg.report.contents import Contents, read_contents
 from autoseg.report.data import class_facts, spreads
@@ -52,13 +52,13 @@ def render_html(contents: Contents, overlays: tuple[Overlay, ...]) -> str:
     environment.filters.update(FILTERS)
     environment.globals.update(colour=colour, progress=results.progress, stage_shapes=stage_shapes)
     template = environment.from_string(_resource(TEMPLATE))
-    return template.render(**_context(contents, overlays))
+    return template.render(**_context(contents, overlays)).strip() + "\n"
 
 
-def stage_shapes(patch_size: tuple[int, ...], plan: Any) -> list[tuple[int, ...]]:
+def stage_shapes(patch_size: tuple[int, ...], network: NetworkPlan) -> list[tuple[int, ...]]:
     """Return the shape of a patch at each stage of a network."""
     shapes, shape = [], patch_size
-    for stage in plan.stages:
+    for stage in network.stages:
         shape = tuple(n // s for n, s in zip(shape, stage.strides, strict=True))
         shapes.append(shape)
     return shapes
@@ -122,12 +122,12 @@ def _tiles(
     if scored:
         best = scored[0]
         dice, nsd = best.summary.foreground.dice, best.summary.foreground.nsd
-        tiles.append(("Mean Dice", number(dice.mean), f"95 %: {interval(dice)}"))
+        tiles.append(("Mean Dice", number(dice.mean), interval(dice)))
         if contents.plan:
             tolerance = f"within {contents.plan.nsd_tolerance:g} {contents.plan.unit}"
-            tiles.append(("Surface Dice", number(nsd.mean), tolerance))
+            tiles.append(("Mean NSD", number(nsd.mean), tolerance))
         folds = f"{len(best.folds)} of {contents.plan.num_folds}" if contents.plan else ""
-        tiles.append(("Validated on", f"{best.summary.num_cases} cases", f"{folds} folds"))
+        tiles.append(("Validated cases", str(best.summary.num_cases), f"{folds} folds"))
     elif contents.fingerprint:
         tiles.append(("Cases", str(len(contents.fingerprint.cases)), ""))
     seconds = _trained_seconds(contents)

@@ -71,7 +71,7 @@ def configuration_results(contents: Contents) -> tuple[ConfigurationResults, ...
             for score in item.result.scores
         ]
         if rows:
-            found.append(_results(contents, name, name == chosen, rows))
+            found.append(_results(contents, name, chosen, rows))
     return tuple(found)
 
 
@@ -104,7 +104,7 @@ def progress(fold: FoldContents) -> float | None:
 def _results(
     contents: Contents,
     name: str,
-    is_chosen: bool,
+    chosen: str | None,
     rows: Sequence[CaseRow],
 ) -> ConfigurationResults:
     scores = [row.score for row in rows]
@@ -114,7 +114,7 @@ def _results(
     ordered = sorted(rows, key=_by_dice)
     return ConfigurationResults(
         name=name,
-        is_chosen=is_chosen,
+        is_chosen=name == chosen,
         folds=tuple(dict.fromkeys(row.fold for row in rows)),
         summary=summary,
         cases=tuple(ordered[:MAX_CASES]),

@@ -22,9 +22,9 @@ def signed(value: float | None, digits: int = 4) -> str:
     return MISSING if value is None else f"{value:+.{digits}f}".replace("-", "−")  # noqa: RUF001
 
 
-def count(value: float) -> str:
+def count(value: float | None) -> str:
     """Return a whole number with thin spaces between thousands."""
-    return f"{round(value):,}".replace(",", "\u202f")
+    return MISSING if value is None else f"{round(value):,}".replace(",", "\u202f")
 
 
 def percent(value: float | None, digits: int = 1) -> str:
@@ -65,7 +65,7 @@ def size(num_bytes: float | None) -> str:
 
 
 def times(values: Iterable[float]) -> str:
-    """Return lengths along axes: "40 × 56 × 40"."""
+    """Return lengths along axes, with multiplication signs between them."""
     return " × ".join(f"{value:.4g}" for value in values)  # noqa: RUF001
 
 

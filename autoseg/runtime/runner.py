@@ -231,9 +231,8 @@ def predict_logits(
     """Return blended logits (K, *S') of a prepared image."""
 
     def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        shape = len(tiles), len(part.mean)
-        mean, std = (np.broadcast_to(item, shape) for item in (part.mean, part.std))
-        return network(tiles, np.ascontiguousarray(mean), np.ascontiguousarray(std))
+        mean, std = (np.tile(item, (len(tiles), 1)) for item in (part.mean, part.std))
+        return network(tiles, mean, std)
 
     tiling = make_tiling(configuration, part.mean, effort)
     return blend(part.array, run, configuration.patch_size, tiling=tiling)

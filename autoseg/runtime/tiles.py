@@ -36,15 +36,6 @@ def axis_weights(tile: int) -> NDArray[np.float64]:
     return weights / weights.max()
 
 
-def gaussian_weights(patch: Sequence[int]) -> NDArray[np.float32]:
-    """Return the weight of each voxel of a tile: the product over its axes; nowhere zero."""
-    weights = np.ones((), dtype=np.float64)
-    for size in patch:
-        weights = weights[..., None] * axis_weights(size)
-    weights = weights.astype(np.float32)
-    return np.maximum(weights, weights[weights > 0].min())
-
-
 def axis_shares(size: int, tile: int, overlap: float) -> dict[int, NDArray[np.float32]]:
     """Return, by first voxel, each tile's share of the voxels that it covers along one axis.
 

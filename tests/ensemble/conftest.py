@@ -8,12 +8,10 @@ import pytest
 
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.evaluate.score import score_case
-from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint, Intensities
-from autoseg.machine import Machine
 from autoseg.plan.plan import Plan
-from autoseg.plan.request import PlanRequest
 from autoseg.runtime.images import Geometry, write_labels
 from autoseg.runtime.recipe import Labels
+from autoseg.testing.fingerprints import fingerprint_of, request_of
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, write_text
 from autoseg_planners import nnunet
@@ -25,42 +23,8 @@ LABELS = Labels(names=("background", "large", "small"), values=(0, 5, 9))
 
 @pytest.fixture(scope="session")
 def plan() -> Plan:
-    stats = [
-        CaseStats(case_id=f"case {i}", shape=SHAPE, shape_after_crop=SHAPE, spacing=SPACING)
-        for i in range(6)
-    ]
-    ranges = Intensities(
-        mean=1.0, median=1.0, std=1.0, min=0.0, max=2.0, percentile_00_5=0.0, percentile_99_5=2.0
-    )
-    fingerprint = Fingerprint(
-        autoseg_version="0",
-        dataset_name="made up",
-        unit="mm",
-        labels=LABELS,
-        channels=("MR",),
-        cases=tuple(stats),
-        intensities=(ranges,),
-        median_relative_size_after_cropping=1.0,
-    )
-    request = PlanRequest(
-        fingerprint=fingerprint,
-        machine=Machine(
-            num_cpus=2,
-            memory_bytes=8 * 10**9,
-            gpus=(),
-            cpu_features=(),
-            flops=1e11,
-            system="Linux",
-            python="3.11",
-        ),
-        device="cpu",
-        memory_bytes=None,
-        ram_bytes=4 * 10**9,
-        budget_s=None,
-        num_folds=3,
-        seed=0,
-    )
-    return nnunet.plan(request)
+    fingerprint = fingerprint_of([SHAPE] * 6, SPACING, labels=LABELS)
+    return nnunet.plan(request_of(fingerprint, num_folds=3))
 
 
 @pytest.fixture

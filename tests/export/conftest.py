@@ -134,9 +134,7 @@ def shrink(item: ConfigurationPlan) -> ConfigurationPlan:
     )
 
 
-def train(
-    plan: Plan, dataset: Dataset, workspace: Workspace, weights: dict[str, float]
-) -> Trained:
+def train(plan: Plan, dataset: Dataset, workspace: Workspace, weights: dict[str, float]) -> Trained:
     """Return folds 0 and 1 of each configuration, with drawn weights and a result."""
     digest = plan.digest()
     for name in weights:

@@ -1,11 +1,10 @@
 import itertools
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoseg.runtime.tiles import axis_shares, axis_starts, fill_up, gaussian_weights, tile_starts
+from autoseg.runtime.tiles import axis_shares, axis_starts, axis_weights, fill_up, tile_starts
 
 SIZES = st.integers(1, 300)
 OVERLAPS = st.floats(0, 0.9)
@@ -42,13 +41,12 @@ def test_shares_of_all_tiles_add_up_to_one(size, tile, overlap):
     np.testing.assert_allclose(total, 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("patch", [(8,), (40, 56), (5, 64, 64), (128, 1, 1)])
-def test_weights_are_positive_and_highest_in_the_middle(patch):
-    weights = gaussian_weights(patch)
-    assert weights.shape == patch
+@given(SIZES)
+def test_weight_is_positive_symmetric_and_highest_in_the_middle(tile):
+    weights = axis_weights(tile)
     assert weights.min() > 0
-    assert weights.max() == 1
-    assert weights[tuple(size // 2 for size in patch)] == 1
+    assert weights.max() == weights[tile // 2] == 1
+    np.testing.assert_allclose(weights, weights[::-1])
 
 
 def test_image_smaller_than_the_patch_is_mirrored_repeatedly():

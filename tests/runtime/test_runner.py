@@ -1,0 +1,434 @@
+"""An artifact at work, with a graph made by hand: class 1 where the image is above its mean."""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from autoseg.export.bundle import copy_runtime, list_files
+from autoseg.runtime import runner
+from autoseg.runtime.cases import find_cases
+from autoseg.runtime.command import main
+from autoseg.runtime.errors import AutosegError
+from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
+from autoseg.runtime.manifest import Configuration, Manifest, Verification
+from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe
+from autoseg.runtime.runner import (
+    ACCURATE,
+    FAST,
+    Effort,
+    Model,
+    PredictOptions,
+    make_tiling,
+    open_onnx,
+    predict_files,
+)
+
+SHAPE = (9, 12, 10)
+GEOMETRY = Geometry(
+    (2.0, 1.0, 1.0),
+    origin=(1.0, 2.0, 3.0),
+    direction=(0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0),
+)
+ALLOWED = {"numpy", "scipy", "SimpleITK", "PIL", "onnxruntime", "flatbuffers", "google"}
+ALLOWED |= {"packaging"}
+"""The five requirements, and what onnxruntime needs."""
+HOOK = """
+import sys
+allowed = {allowed!r} | set(sys.stdlib_module_names) | {{"runtime", "predict"}}
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        top = name.partition(".")[0]
+        if top not in allowed and not top.startswith("_sysconfigdata"):
+            raise ModuleNotFoundError(name + " is refused", name=name)
+sys.meta_path.insert(0, Refuse())
+sys.path.insert(0, {folder!r})
+sys.argv = ["predict.py", *{arguments!r}]
+import runpy
+runpy.run_path({folder!r} + "/predict.py", run_name="__main__")
+"""
+
+
+def make_recipe(num_channels: int, spacing: tuple[float, ...]) -> Recipe:
+    return Recipe(
+        transpose=tuple(range(len(spacing))),
+        spacing=spacing,
+        channels=tuple(Channel(name=f"MR{i}", scheme="zscore") for i in range(num_channels)),
+        order="resample-normalise",
+        spline_order=1,
+        coarse_ratio=3.0,
+        padding="mirror",
+        overlap=0.5,
+        mirror_axes=tuple(range(len(spacing))),
+        test_time_mirroring=False,
+    )
+
+
+def write_graph(path: Path, num_channels: int, dims: int) -> None:
+    """Write a graph whose logits are 0 and the normalised first channel."""
+    weights = np.zeros((2, num_channels, *(1,) * dims), dtype=np.float32)
+    weights[1, 0] = 1
+    axes = np.arange(2, 2 + dims)
+    nodes = [
+        helper.make_node("Unsqueeze", ["mean", "axes"], ["means"]),
+        helper.make_node("Unsqueeze", ["std", "axes"], ["stds"]),
+        helper.make_node("Sub", ["tile", "means"], ["centred"]),
+        helper.make_node("Div", ["centred", "stds"], ["normal"]),
+        helper.make_node("Conv", ["normal", "weights"], ["logits"]),
+    ]
+    shape = ["batch", num_channels, *(f"s{axis}" for axis in range(dims))]
+    inputs = [
+        helper.make_tensor_value_info(
+            name, TensorProto.FLOAT, shape if name == "tile" else shape[:2]
+        )
+        for name in ("tile", "mean", "std")
+    ]
+    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2, *shape[2:]])
+    constants = [
+        helper.make_tensor("weights", TensorProto.FLOAT, weights.shape, weights.ravel()),
+        helper.make_tensor("axes", TensorProto.INT64, axes.shape, axes),
+    ]
+    graph = helper.make_graph(nodes, "made", inputs, [output], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, path)
+
+
+def write_artifact(folder: Path, **changes: object) -> Path:
+    """Write an artifact; `changes` are fields of its manifest."""
+    folder.mkdir()
+    channels = changes.get("channels", ("MR0",))
+    assert isinstance(channels, tuple)
+    names = changes.pop("names", ("3d_fullres",))
+    spacing = changes.pop("spacing", (2.0, 1.0, 1.0))
+    assert isinstance(names, tuple)
+    assert isinstance(spacing, tuple)
+    configurations = tuple(
+        Configuration(
+            name=name,
+            weight=1 / len(names),
+            folds=("0",),
+            recipe=make_recipe(len(channels), spacing),
+            patch_size=(8,) * len(spacing),
+            tiles_per_case=8.0,
+            input="raw",
+            spatial="dynamic",
+            spatial_multiple=(1,) * len(spacing),
+            onnx=f"{name}.onnx",
+            torchscript=f"{name}.torchscript.pt",
+            parity=(),
+            timings=(),
+        )
+        for name in names
+    )
+    for item in configurations:
+        write_graph(folder / item.onnx, len(channels), len(spacing))
+        (folder / item.torchscript).write_bytes(b"")
+    manifest = Manifest(
+        autoseg_version="0",
+        name="made up",
+        planner="auto",
+        plan_digest="0",
+        fingerprint_digest="0",
+        seed=0,
+        unit="mm",
+        channels=("MR0",),
+        channel_files="suffix",
+        file_ending=".nii.gz",
+        labels=Labels(names=("background", "bright"), values=(0, 7)),
+        configurations=configurations,
+        postprocessing=(),
+        verification=None,
+    )
+    manifest = replace(manifest, **changes)
+    return finish(folder, manifest)
+
+
+def finish(folder: Path, manifest: Manifest) -> Path:
+    manifest = replace(manifest, files=list_files(folder))
+    (folder / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return folder
+
+
+def draw(seed: int, shape: tuple[int, ...] = SHAPE) -> np.ndarray:
+    """Return (1, *S) values from 1 on: nothing to crop."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(1, 200, (1, *shape)).astype(np.uint8)
+
+
+def expected_labels(array: np.ndarray) -> np.ndarray:
+    return np.where(array[0] > array[0].mean(), 7, 0)
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return write_artifact(tmp_path / "model")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with cases of difficult names."""
+    folder = tmp_path / "images"
+    for seed, name in enumerate(("<script>", "Fall ä 1")):
+        write_image(folder / f"{name}_0000.nii.gz", Image(draw(seed), GEOMETRY))
+    return folder
+
+
+def predict(artifact: Path, inputs: list[Path], out: Path, **options: object):
+    seen = []
+    choice = PredictOptions(**options)  # pyright: ignore[reportArgumentType]
+    summary = predict_files(
+        Model(artifact), inputs, out, choice, lambda *progress: seen.append(progress)
+    )
+    assert [done for _, done, _ in seen] == list(range(1, len(summary.outcomes) + 1))
+    return summary
+
+
+def test_labels_come_back_in_the_users_values_on_the_images_grid(artifact, images, tmp_path):
+    summary = predict(artifact, [images], tmp_path / "out")
+    assert summary.count("done") == 2
+    result = read_labels(tmp_path / "out" / "<script>.nii.gz")
+    np.testing.assert_array_equal(result.array[0], expected_labels(draw(0)))
+    given = read_image([images / "<script>_0000.nii.gz"]).geometry
+    assert result.geometry.orientation == given.orientation
+    assert result.geometry.origin == pytest.approx(given.origin)
+    assert result.geometry.spacing == pytest.approx(given.spacing)
+
+
+def test_an_image_in_memory_is_predicted(artifact):
+    prediction = Model(artifact).predict_image(Image(draw(3), GEOMETRY), probabilities=True)
+    np.testing.assert_array_equal(prediction.labels, expected_labels(draw(3)))
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.dtype == np.float16
+    np.testing.assert_allclose(prediction.probabilities.sum(axis=0), 1, atol=2e-3)
+
+
+@pytest.mark.parametrize("array", [np.zeros((1, *SHAPE)), np.full((1, *SHAPE), 5.0)])
+def test_a_constant_image_has_no_foreground(artifact, array):
+    assert not Model(artifact).predict_image(Image(array.astype("f4"), GEOMETRY)).labels.any()
+
+
+def test_two_configurations_are_averaged_as_probabilities(artifact, tmp_path):
+    other = write_artifact(tmp_path / "two", names=("3d_fullres", "3d_lowres"))
+    image = Image(draw(1), GEOMETRY)
+    one = Model(artifact).predict_image(image, probabilities=True)
+    two = Model(other).predict_image(image, probabilities=True)
+    np.testing.assert_array_equal(one.labels, two.labels)
+    assert one.probabilities is not None
+    assert two.probabilities is not None
+    np.testing.assert_allclose(one.probabilities, two.probabilities, atol=2e-3)
+
+
+def test_post_processing_of_the_manifest_is_applied(tmp_path):
+    folder = write_artifact(tmp_path / "model", postprocessing=(KeepLargest(classes=(1,)),))
+    array = np.ones((1, *SHAPE), dtype=np.float32)
+    array[0, 2:5, 2:5, 2:5] = 9
+    array[0, 8, 11, 9] = 9
+    labels = Model(folder).predict_image(Image(array, GEOMETRY)).labels
+    assert labels[3, 3, 3] == 7
+    assert labels[8, 11, 9] == 0
+
+
+def test_effort_sets_overlap_and_mirroring(artifact):
+    (item,) = Model(artifact).manifest.configurations
+    mean = np.zeros(1, dtype=np.float32)
+    assert make_tiling(item, mean, FAST).overlap == 0.25
+    assert make_tiling(item, mean).mirror_axes == ()
+    assert make_tiling(item, mean, ACCURATE).mirror_axes == (0, 1, 2)
+    assert Effort(1.0, "planned").mirror_axes(replace(item.recipe, test_time_mirroring=True))
+
+
+def test_a_bad_file_never_stops_the_rest(artifact, images, tmp_path):
+    (images / "broken_0000.nii.gz").write_bytes(b"no image")
+    nan = draw(5).astype("f4")
+    nan[0, 0, 0, 0] = np.nan
+    write_image(images / "nan_0000.nii.gz", Image(nan, GEOMETRY))
+    write_image(images / "flat_0000.png", Image(draw(6, (8, 8)), Geometry((1.0, 1.0))))
+    inputs = [images, tmp_path / "missing_0000.nii.gz", tmp_path / "notes.txt"]
+    summary = predict(artifact, inputs, tmp_path / "out")
+    assert summary.exit_code == 2
+    told = summary.to_dict()["failed"]
+    assert set(told) == {"broken", "nan", "flat", "missing", "notes.txt"}
+    assert "nan_0000.nii.gz" in told["nan"]
+    assert "NaN" in told["nan"]
+    assert "axes" in told["flat"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "<script>.nii.gz",
+        "Fall ä 1.nii.gz",
+    ]
+
+
+def test_what_is_there_is_kept_unless_overwritten(artifact, images, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "<script>.nii.gz").write_bytes(b"mine")
+    assert predict(artifact, [images], out).count("skipped") == 1
+    assert (out / "<script>.nii.gz").read_bytes() == b"mine"
+    assert predict(artifact, [images], out, overwrite=True).count("done") == 2
+    assert (out / "<script>.nii.gz").read_bytes() != b"mine"
+
+
+def test_images_are_never_replaced_by_their_labels(tmp_path):
+    folder = write_artifact(tmp_path / "model", channel_files="single")
+    write_image(tmp_path / "a.nii.gz", Image(draw(0), GEOMETRY))
+    before = (tmp_path / "a.nii.gz").read_bytes()
+    summary = predict(folder, [tmp_path / "a.nii.gz"], tmp_path, overwrite=True)
+    assert summary.count("failed") == 1
+    assert (tmp_path / "a.nii.gz").read_bytes() == before
+
+
+def test_channels_are_grouped_and_a_missing_one_is_named(tmp_path):
+    folder = write_artifact(tmp_path / "model", channels=("MR0", "MR1"))
+    for name, seed in (("a_0000", 0), ("a_0001", 1), ("b_0000", 2), ("b_0002", 3)):
+        write_image(tmp_path / "in" / f"{name}.nii.gz", Image(draw(seed), GEOMETRY))
+    summary = predict(folder, [tmp_path / "in"], tmp_path / "out")
+    assert "b_0002.nii.gz" in summary.to_dict()["failed"]["b"]
+    result = read_labels(tmp_path / "out" / "a.nii.gz").array[0]
+    np.testing.assert_array_equal(result, expected_labels(draw(0)))
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path):
+    paths = [tmp_path / "x" / "a.png", tmp_path / "y" / "a.png"]
+    cases, failed = find_cases(paths, "single", 1)
+    assert [case.paths for case in cases] == [(paths[0],)]
+    assert "same name" in failed[0].message
+
+
+def test_a_folder_without_images_is_a_failure(artifact, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert predict(artifact, [tmp_path / "empty"], tmp_path / "out").exit_code == 2
+
+
+def test_pictures_get_png_labels_and_npz_probabilities(tmp_path):
+    folder = write_artifact(tmp_path / "model", channel_files="single", spacing=(1.0, 1.0))
+    write_image(tmp_path / "in" / "a.png", Image(draw(0, (11, 9)), Geometry((1.0, 1.0))))
+    shutil.copy(tmp_path / "in" / "a.png", tmp_path / "in" / "b.jpg")
+    summary = predict(folder, [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    assert summary.count("done") == 2
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["a.npz", "a.png", "b.npz", "b.png"]
+    stored = np.load(tmp_path / "out" / "a.npz")["probabilities"]
+    assert stored.shape == (2, 11, 9)
+    np.testing.assert_array_equal(
+        read_labels(tmp_path / "out" / "a.png").array[0], expected_labels(draw(0, (11, 9)))
+    )
+
+
+def test_at_most_one_image_is_read_ahead(artifact, tmp_path, monkeypatch):
+    for index in range(5):
+        write_image(tmp_path / "in" / f"{index}_0000.nii.gz", Image(draw(index), GEOMETRY))
+    counts = {"read": 0, "predicted": 0}
+    read = runner.read_image
+
+    def counted(paths):
+        counts["read"] += 1
+        assert counts["read"] - counts["predicted"] <= 2
+        return read(paths)
+
+    monkeypatch.setattr(runner, "read_image", counted)
+    model = Model(artifact)
+
+    def count(*_):
+        counts["predicted"] += 1
+
+    predict_files(model, [tmp_path / "in"], tmp_path / "out", PredictOptions(), count)
+    assert counts == {"read": 5, "predicted": 5}
+
+
+def test_a_changed_network_is_refused(artifact):
+    with (artifact / "3d_fullres.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(AutosegError, match="not the file that was exported"):
+        Model(artifact)
+
+
+def test_an_output_folder_that_cannot_be_made_is_told(artifact, images, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(AutosegError, match="cannot be made"):
+        predict(artifact, [images], tmp_path / "file" / "out")
+
+
+def add_verification(artifact: Path, *, correct: bool) -> None:
+    (artifact / "verification").mkdir()
+    names = ("verification/image_0000.nii.gz", "verification/expected.nii.gz")
+    labels = expected_labels(draw(0))
+    labels = labels if correct else 7 - labels
+    write_image(artifact / names[0], Image(draw(0), GEOMETRY))
+    write_image(artifact / names[1], Image(labels[None].astype(np.uint8), GEOMETRY))
+    case = Verification(kind="synthetic", images=names[:1], expected=names[1], label_agreement=1.0)
+    finish(artifact, replace(Model(artifact).manifest, verification=case))
+
+
+@pytest.mark.parametrize(("correct", "code"), [(True, 0), (False, 2)])
+def test_the_verification_case_tells_whether_the_artifact_works(artifact, capsys, correct, code):
+    add_verification(artifact, correct=correct)
+    assert main(artifact, ["--verify"]) == code
+    assert "label agreement" in capsys.readouterr().out
+
+
+def test_the_command_reports_and_returns_two_when_a_file_failed(artifact, images, tmp_path, capsys):
+    out = str(tmp_path / "out")
+    assert main(artifact, [str(images), out, "--no-tta", "--effort", "fast"]) == 0
+    assert main(artifact, [str(tmp_path / "missing.nii.gz"), "-o", out]) == 2
+    assert "missing" in capsys.readouterr().err
+    (artifact / "manifest.json").write_text("{}", encoding="utf-8")
+    assert main(artifact, [str(images), out]) == 2
+    assert "missing field" in capsys.readouterr().err
+
+
+def test_the_command_needs_inputs_and_an_output(artifact):
+    with pytest.raises(SystemExit) as caught:
+        main(artifact, ["only"])
+    assert caught.value.code == 2
+
+
+def test_threads_do_not_change_the_labels(artifact):
+    image = Image(draw(9), GEOMETRY)
+    single = Model(artifact, lambda *place: open_onnx(*place, num_threads=1)).predict_image(image)
+    np.testing.assert_array_equal(single.labels, Model(artifact).predict_image(image).labels)
+
+
+def run_script(command: list, artifact: Path, images: Path, out: Path) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for seed, name in enumerate(("<script>", "Fall ä 1")):
+        labels = read_labels(out / f"{name}.nii.gz").array[0]
+        np.testing.assert_array_equal(labels, expected_labels(draw(seed)))
+
+
+def test_predict_py_runs_where_only_its_requirements_can_be_imported(artifact, images, tmp_path):
+    copy_runtime(artifact)
+    arguments = [str(images), str(tmp_path / "out")]
+    code = HOOK.format(allowed=ALLOWED, folder=str(artifact), arguments=arguments)
+    run_script([sys.executable, "-c", code], artifact, images, tmp_path / "out")
+    refused = HOOK.format(allowed=ALLOWED - {"numpy"}, folder=str(artifact), arguments=arguments)
+    done = subprocess.run(
+        [sys.executable, "-c", refused], capture_output=True, text=True, check=False
+    )
+    assert "numpy is refused" in done.stderr
+
+
+@pytest.mark.slow
+def test_predict_py_runs_in_a_bare_environment(artifact, images, tmp_path, bare_python):
+    copy_runtime(artifact)
+    probe = [bare_python, "-c", "import torch"]
+    assert subprocess.run(probe, capture_output=True, check=False).returncode != 0
+    command = [bare_python, artifact / "predict.py", images, tmp_path / "out"]
+    run_script(command, artifact, images, tmp_path / "out")
+
+
+def test_the_copied_runtime_is_the_runtime(tmp_path, repository):
+    copy_runtime(tmp_path)
+    source = repository / "autoseg" / "runtime"
+    names = {path.name for path in source.glob("*.py")}
+    assert {path.name for path in (tmp_path / "runtime").iterdir()} == names
+    assert all(
+        (tmp_path / "runtime" / name).read_bytes() == (source / name).read_bytes() for name in names
+    )
+    requirements = (tmp_path / "requirements.txt").read_text().split()
+    assert requirements == ["numpy", "scipy", "SimpleITK", "onnxruntime", "pillow"]
