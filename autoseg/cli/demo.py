@@ -1,6 +1,5 @@
 """`autoseg demo`."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,7 +23,7 @@ def demo(
 ) -> None:
     """Make a small 3D data set, plan, train two folds, export, predict: two minutes on a CPU."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to
+    from autoseg.cli.session import log_to, typed
     from autoseg.cli.training import run_training
     from autoseg.errors import WorkspaceError
     from autoseg.pipeline.planning import PlanOptions, make_plan
@@ -46,8 +45,7 @@ def demo(
     log_to(outcome.workspace)
     if not json_:
         display.print_outcome(outcome)
-    command = ("autoseg", *sys.argv[1:])
-    run_training(TrainOptions(workspace=outcome.workspace, command=command), as_json=json_)
+    run_training(TrainOptions(workspace=outcome.workspace, command=typed()), as_json=json_)
     predictions = folder / "predictions"
     model = Model(outcome.workspace.model)
     predict_files(model, [unseen / "imagesTr"], predictions, PredictOptions())

@@ -50,7 +50,7 @@ def plan(
 ) -> None:
     """Measure DATASET and write a plan that says what was decided and why."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to
+    from autoseg.cli.session import log_to, typed
     from autoseg.pipeline.planning import PlanOptions, make_plan, plan_from_fingerprint
     from autoseg.workspace import Workspace
 
@@ -72,6 +72,7 @@ def plan(
         seed=seed,
         replan=replan,
         export_nnunet=export_nnunet,
+        command=typed(),
     )
     if fingerprint is not None:
         made = plan_from_fingerprint(wanted, fingerprint, dataset_json)

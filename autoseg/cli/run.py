@@ -1,6 +1,5 @@
 """`autoseg run`."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -21,7 +20,7 @@ def run(
 ) -> None:
     """Plan, train and everything after, in one go."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to
+    from autoseg.cli.session import log_to, typed
     from autoseg.cli.training import run_training
     from autoseg.pipeline.planning import PlanOptions, make_plan
     from autoseg.pipeline.training import TrainOptions
@@ -33,6 +32,7 @@ def run(
         planner=planner,
         budget_s=budget,
         group_by=group_by,
+        command=typed(),
     )
     with display.Progress() as progress:
         outcome = make_plan(wanted, lambda _, done, total: progress.update("measure", done, total))
@@ -43,6 +43,6 @@ def run(
         workspace=outcome.workspace,
         num_workers=workers,
         images=not no_images,
-        command=("autoseg", *sys.argv[1:]),
+        command=typed(),
     )
     run_training(training, as_json=json_)

@@ -28,6 +28,11 @@ def log_to(workspace: Workspace) -> None:
     logger.addHandler(handler)
 
 
+def typed() -> tuple[str, ...]:
+    """Return the command as the user typed it."""
+    return ("autoseg", *sys.argv[1:])
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether the user asked to stop (SIGINT or SIGTERM).

@@ -1,6 +1,5 @@
 """`autoseg train`."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -37,7 +36,7 @@ def train(
     json_: options.JsonOption = False,
 ) -> None:
     """Train, validate, choose, export, verify and report; run again, it goes on from there."""
-    from autoseg.cli.session import open_workspace
+    from autoseg.cli.session import open_workspace, typed
     from autoseg.cli.training import run_training
     from autoseg.pipeline.training import TrainOptions
 
@@ -54,6 +53,6 @@ def train(
         address=address,
         images=not no_images,
         verification_case=verification_case,
-        command=tuple(["autoseg", *sys.argv[1:]]),
+        command=typed(),
     )
     run_training(wanted, as_json=json_)

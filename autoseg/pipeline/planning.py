@@ -17,6 +17,7 @@ from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.fingerprint_dataset import measure_dataset
 from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_cpus
+from autoseg.pipeline.run_record import load_run
 from autoseg.pipeline.supersede import settle
 from autoseg.plan.export_nnunet import to_nnunet
 from autoseg.plan.overrides import apply_overrides
@@ -48,6 +49,8 @@ class PlanOptions:
     seed: int = 0
     replan: bool = False
     export_nnunet: bool = False
+    command: tuple[str, ...] = ()
+    """As typed, for the report."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +107,7 @@ def make_plan(
     write_text(workspace.findings, Findings(findings=findings).to_json())
     write_text(workspace.splits, splits_json(splits))
     write_text(workspace.plan, plan.to_json())
+    load_run(workspace, plan, options.command, machine)
     if options.export_nnunet:
         content = json.dumps(to_nnunet(plan, fingerprint), indent=2, sort_keys=True)
         write_text(workspace.nnunet_plans, content + "\n")

@@ -1,5 +1,6 @@
 """run.json: with what, on what and how often a workspace was worked on."""
 
+import shlex
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -23,14 +24,16 @@ class RunRecord(Record):
     seed: int
     plan_digest: str
     commands: tuple[str, ...]
-    """Every `autoseg train` of this plan, as typed."""
+    """Every command that worked towards this plan's results, as typed."""
     active_s: dict[str, float]
     """Wall-clock seconds of work by request, without the time between a stop and the next start."""
 
 
-def load_run(workspace: Workspace, plan: Plan, command: Sequence[str]) -> RunRecord:
+def load_run(
+    workspace: Workspace, plan: Plan, command: Sequence[str], machine: Machine | None = None
+) -> RunRecord:
     """Return the record of this plan's run with one more command, a new one if there is none."""
-    line = " ".join(command)
+    line = shlex.join(command)
     digest = plan.digest()
     if workspace.run.exists():
         run = RunRecord.load(workspace.run)
@@ -42,7 +45,7 @@ def load_run(workspace: Workspace, plan: Plan, command: Sequence[str]) -> RunRec
     run = RunRecord(
         autoseg_version=autoseg_version(),
         versions=_versions(),
-        machine=measure_machine(),
+        machine=machine or measure_machine(),
         seed=plan.seed,
         plan_digest=digest,
         commands=(line,) if line else (),

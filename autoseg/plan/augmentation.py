@@ -53,10 +53,10 @@ def nnunet_augmentation(patch_size: Sequence[int]) -> AugmentationPlan:
 
 
 def light_augmentation(patch_size: Sequence[int]) -> AugmentationPlan:
-    """Return a milder form for a few thousand steps on a CPU: affine changes and cheap intensities.
+    """Return a milder form for a few thousand steps on a CPU: affine changes and intensities.
 
-    Blur and simulated low resolution are left out: they cost as much time as a good part of a step
-    and pay off only in long runs.
+    Blur and simulated low resolution, which hide detail, are left to longer runs; this choice is
+    not yet measured.
     """
     limited = tuple((max(low, -LITTLE), min(high, LITTLE)) for low, high in rotation(patch_size))
     return nnunet_augmentation(patch_size).revised(

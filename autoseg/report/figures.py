@@ -6,8 +6,9 @@ page's own text colour replaces, so that a figure is readable on light and on da
 
 import io
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from markupsafe import Markup
@@ -21,6 +22,9 @@ from autoseg.seeds import stream
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 INK = "#123456"
 """Replaced by `currentColor`."""
@@ -61,11 +65,25 @@ def colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
+def styled(draw: Callable[P, T]) -> Callable[P, T]:
+    """Return a drawing function that runs in the report's style and leaves no style behind."""
+
+    @wraps(draw)
+    def draw_in_style(*args: P.args, **kwargs: P.kwargs) -> T:
+        import matplotlib as mpl
+
+        with mpl.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return draw_in_style
+
+
+@styled
 def learning_curves(folds: Sequence[FoldContents]) -> Markup | None:
     """Return loss and validation Dice over the steps, one line a fold; None without numbers."""
     panels = [
         (title, key, [(item.fold, _series(item.metrics, key)) for item in folds])
-        for title, key in (("Training loss", "loss"), ("Validation Dice", "dice"))
+        for title, key in (("Training loss", "loss"), ("Dice of some validation cases", "dice"))
     ]
     panels = [panel for panel in panels if any(len(steps) for _, (steps, _) in panel[2])]
     if not panels:
@@ -84,6 +102,7 @@ def learning_curves(folds: Sequence[FoldContents]) -> Markup | None:
     return _svg(figure, "Learning curves")
 
 
+@styled
 def dice_by_class(
     scores: Sequence[CaseScore], names: Sequence[str], summary: Summary
 ) -> Markup | None:
@@ -103,7 +122,8 @@ def dice_by_class(
     axes.set_yticks(range(len(names)), [_shortened(name) for name in reversed(names)])
     axes.set_ylim(-0.6, len(names) - 0.4)
     lowest = float(np.nanmin(table))
-    axes.set_xlim(max(0.0, lowest - 0.04) if lowest > 0.3 else -0.02, 1.01)
+    left = max(0.0, lowest - 0.04) if lowest > 0.3 else 0.0
+    axes.set_xlim(left - 0.01 * (1 - left), 1 + 0.01 * (1 - left))
     axes.set_xlabel("Dice of each case; diamond and bar: mean and its 95 % interval")
     axes.grid(axis="y", visible=False)
     return _svg(figure, "Dice by class")
@@ -133,23 +153,18 @@ def _series(lines: Sequence[Mapping[str, object]], key: str) -> tuple[NDArray, N
 
 
 def _subplots(num_columns: int, *, width: float, height: float) -> tuple["Figure", list["Axes"]]:
-    """Return a figure and its axes in the report's style, without any global state."""
-    import matplotlib as mpl
+    """Return a figure and its axes without any global state."""
     from matplotlib.figure import Figure
 
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, num_columns, squeeze=False)[0]
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots(1, num_columns, squeeze=False)[0]
     return figure, list(axes)
 
 
 def _svg(figure: "Figure", title: str) -> Markup:
     """Return a figure as an SVG element without any address in it."""
-    import matplotlib as mpl
-
     buffer = io.StringIO()
-    with mpl.rc_context(STYLE):
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

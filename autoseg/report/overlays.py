@@ -19,7 +19,7 @@ from autoseg.ensemble.predictions import find_predictions
 from autoseg.errors import AutosegError
 from autoseg.evaluate.statistics import case_mean
 from autoseg.report.contents import FoldContents
-from autoseg.report.figures import STYLE, colour
+from autoseg.report.figures import colour, styled
 from autoseg.runtime.images import Image, read_image, read_labels
 
 if TYPE_CHECKING:
@@ -170,29 +170,28 @@ def _window(channels: NDArray) -> NDArray:
     return np.clip((values - low) / max(high - low, 1e-12), 0, 1)
 
 
+@styled
 def _draw(shown: _Slice) -> str:
     """Return image, image with reference, image with prediction, as one picture."""
-    import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     height, width = shown.picture.shape[:2]
     ratio = float(np.clip(width / (height * shown.aspect), 0.4, 2.0))
     panel = (PANEL_PIXELS * min(1.0, ratio), PANEL_PIXELS / max(1.0, ratio))
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3 * panel[0] / 100 + 0.16, panel[1] / 100), dpi=100)
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(1, 3)
-        figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02)
-        for place, labels, outline in zip(
-            axes,
-            (None, shown.reference, shown.prediction),
-            (None, None, shown.reference),
-            strict=True,
-        ):
-            _draw_panel(place, shown, labels, outline)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="webp", transparent=True, pil_kwargs={"quality": 82})
+    figure = Figure(figsize=(3 * panel[0] / 100 + 0.16, panel[1] / 100), dpi=100)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0, right=1, bottom=0, top=1, wspace=0.02)
+    for place, labels, outline in zip(
+        axes,
+        (None, shown.reference, shown.prediction),
+        (None, None, shown.reference),
+        strict=True,
+    ):
+        _draw_panel(place, shown, labels, outline)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", transparent=True, pil_kwargs={"quality": 82})
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

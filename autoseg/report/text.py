@@ -13,8 +13,10 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def short(value: float | None) -> str:
-    """Return a number with four significant digits."""
-    return MISSING if value is None else f"{value:.4g}"
+    """Return a number with four significant digits, at least all before the point."""
+    if value is None:
+        return MISSING
+    return count(value) if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def signed(value: float | None, digits: int = 4) -> str:

@@ -23,7 +23,7 @@ class Labels:
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:
-    """Clipping and normalisation of one channel: clip(lower, upper), subtract mean, divide by std."""
+    """Normalisation of one channel: clip(lower, upper), subtract mean, divide by std."""
 
     name: str
     scheme: Literal["zscore", "ct", "unit", "rgb", "none"]
@@ -49,7 +49,7 @@ class Recipe:
     """
 
     transpose: tuple[int, ...]
-    """Axis i of the prepared array is axis ``transpose[i]`` of the image (one entry an image axis)."""
+    """Axis i of the prepared array is axis ``transpose[i]`` of the image."""
     spacing: tuple[float, ...]
     """Target spacing of the network's axes, in prepared order; mm or pixels."""
     channels: tuple[Channel, ...]
@@ -72,7 +72,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class KeepLargest:
-    """Post-processing: of `classes` taken together, keep the largest component, the rest is background."""
+    """Post-processing: of `classes` taken together, all but the largest component vanish."""
 
     classes: tuple[int, ...]
     """Indices of classes (not values in files)."""

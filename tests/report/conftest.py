@@ -131,26 +131,16 @@ def write_settings(plan: Plan, workspace: Workspace, configuration: str, fold: i
 def export(plan: Plan, workspace: Workspace, configuration: str, folds: tuple[str, ...]) -> None:
     """Write a manifest and a file that stands for the zipped model."""
     item = plan.configuration(configuration)
-    parity = [
-        Parity(
-            backend=backend,
-            num_cases=3,
-            num_voxels=183_456,
-            label_agreement=agreement,
-            max_probability_difference=difference,
-        )
-        for backend, agreement, difference in (("onnx", 0.999984, 3.1e-5), ("torch", 1.0, 0.0))
-    ]
-    timings = [
-        Timing(
-            backend=backend,
-            num_threads=2,
-            import_seconds=start,
-            load_seconds=0.2,
-            tile_seconds=0.31,
-        )
-        for backend, start in (("onnx", 0.12), ("torch", 2.9))
-    ]
+    parity = Parity(
+        backend="onnx",
+        num_cases=3,
+        num_voxels=183_456,
+        label_agreement=0.999984,
+        max_probability_difference=3.1e-5,
+    )
+    timing = Timing(
+        backend="onnx", num_threads=2, import_seconds=0.12, load_seconds=0.2, tile_seconds=0.31
+    )
     manifest = Manifest(
         autoseg_version="0.1.0",
         name=plan.dataset_name,
@@ -176,8 +166,8 @@ def export(plan: Plan, workspace: Workspace, configuration: str, folds: tuple[st
                 spatial_multiple=item.network.total_strides,
                 onnx="network.onnx",
                 torchscript="network.pt",
-                parity=tuple(parity),
-                timings=tuple(timings),
+                parity=(parity,),
+                timings=(timing,),
             ),
         ),
         postprocessing=(),
@@ -255,3 +245,18 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(folder / "spheres.autoseg")
     finish(root, workspace, 2)
     return workspace
+
+
+@pytest.fixture(name="planned")
+def _planned() -> Callable[[Path, Workspace, int], tuple[Dataset, Plan]]:
+    return planned
+
+
+@pytest.fixture(name="train_fold")
+def _train_fold() -> Callable[[Dataset, Plan, Workspace, str, int], FoldResult]:
+    return train_fold
+
+
+@pytest.fixture(name="write_settings")
+def _write_settings() -> Callable[[Plan, Workspace, str, int], None]:
+    return write_settings

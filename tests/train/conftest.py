@@ -127,9 +127,7 @@ def prepared(tmp_path_factory):
         decisions=(),
     )
     workspace = Workspace(root / "spheres.autoseg")
-    preprocess(
-        dataset, plan, workspace, ["3d_fullres"], num_workers=1, on_case=lambda *_: None
-    )
+    preprocess(dataset, plan, workspace, ["3d_fullres"], num_workers=1, on_case=lambda *_: None)
     return plan, dataset, workspace
 
 

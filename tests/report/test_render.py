@@ -1,0 +1,193 @@
+"""The report at every stage, whatever a case is called."""
+
+import hashlib
+import json
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.report.render import render_report
+from autoseg.train.records import FoldResult
+from autoseg.workspace import Workspace, write_text
+
+
+class Page(HTMLParser):
+    """Elements, attributes and text of a page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.text, self._open = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        self._open.append(tag)
+
+    def handle_data(self, data):
+        if self._open and self._open[-1] not in ("script", "style"):
+            self.text.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def sections(self):
+        return [attributes["id"] for attributes in self.all("section")]
+
+
+def page_of(workspace, **options):
+    return Page(render_report(workspace, **options).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A finished workspace that may be changed."""
+    return Workspace(shutil.copytree(finished.root, tmp_path / "spheres.autoseg"))
+
+
+def test_plan_alone_gives_data_findings_and_plan(plan_workspace, workspace):
+    plan_workspace()
+    page = page_of(workspace)
+    assert page.sections == ["data", "findings", "plan", "cost", "reproduce"]
+    text = " ".join(page.text)
+    assert "class <b>rare</b> is in 2 cases" in text
+    assert not page.all("img")
+    assert "autoseg train" in text
+
+
+def test_every_decision_is_shown_with_its_reason(plan_workspace, workspace):
+    _, plan = plan_workspace()
+    text = "".join(page_of(workspace).text).replace("\u200b", "")
+    for decision in plan.decisions:
+        assert decision.name in text
+        assert decision.reason in text
+
+
+def test_training_that_has_begun_is_shown(plan_workspace, workspace, write_settings):
+    _, plan = plan_workspace()
+    write_settings(plan, workspace, plan.configurations[0].name, 0)
+    with workspace.fold(plan.configurations[0].name, "0").metrics.open("a") as file:
+        file.write('{"step": 510, "lo')  # being written
+    page = page_of(workspace)
+    assert "training" in page.sections
+    assert "results" not in page.sections
+    assert page.all("svg")
+
+
+def test_some_folds_give_results_without_a_model(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    train_fold(dataset, plan, workspace, plan.configurations[0].name, 1)
+    page = page_of(workspace)
+    assert {"results", "cases", "pictures", "training"} <= set(page.sections)
+    assert not {"choices", "model"} & set(page.sections)
+    assert len(page.all("img")) == 3
+
+
+def test_finished_workspace_has_every_section(finished, tmp_path):
+    page = page_of(finished)
+    assert page.sections == [
+        *("results", "cases", "pictures", "choices", "model", "data", "findings", "plan"),
+        *("training", "cost", "reproduce"),
+    ]
+    links = [item["href"] for item in page.all("a")]
+    assert [link for link in links if link.startswith("#")] == [f"#{s}" for s in page.sections]
+    assert [link for link in links if not link.startswith("#")] == ["model.zip"]
+    text = " ".join(page.text)
+    assert hashlib.sha256(b"zipped" * 5000).hexdigest() in text
+    assert "30.0 kB" in text
+    assert "99.998 %" in text
+    assert "autoseg train -w spheres.autoseg" in text
+
+
+def test_nothing_is_fetched_from_anywhere(finished):
+    html = render_report(finished).read_text(encoding="utf-8")
+    page = Page(html)
+    assert "http:" not in html.replace("http-equiv", "")
+    assert "https:" not in html
+    assert all(item["src"].startswith("data:image/") for item in page.all("img"))
+    assert [item["href"] for item in page.all("link")] == ["data:,"]
+    assert "@import" not in html
+    policy = next(item["content"] for item in page.all("meta") if "http-equiv" in item)
+    assert policy.startswith("default-src 'none'")
+
+
+def test_report_is_small_and_the_same_every_time(finished):
+    first = render_report(finished).read_bytes()
+    assert len(first) < 500_000
+    assert render_report(finished).read_bytes() == first
+
+
+def test_no_images_leaves_out_every_picture(finished):
+    page = page_of(finished, images=False)
+    assert not page.all("img")
+    assert "pictures" not in page.sections
+    assert page.all("svg")
+
+
+def test_strange_names_are_text_and_never_markup(spheres, workspace, planned, train_fold):
+    strange = ("<script>alert(1)<script>", "Übung mit Leerzeichen", "$a_b$ &amp; \"q\" 'p'")
+    for index, name in enumerate(strange):
+        for path in spheres.glob(f"*/case_{index:03d}*"):
+            path.rename(path.with_name(path.name.replace(f"case_{index:03d}", name)))
+    description = json.loads((spheres / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "<img src=x onerror=alert(2)>": 1, "$x_1$": 2}
+    (spheres / "dataset.json").write_text(json.dumps(description))
+    dataset, plan = planned(spheres, workspace, 2)
+    for fold in range(2):
+        train_fold(dataset, plan, workspace, plan.configurations[0].name, fold)
+    page = page_of(workspace)
+    assert len(page.all("script")) == 1
+    assert not any("onerror" in item for _, item in page.elements)
+    text = " ".join(page.text)
+    for name in strange:
+        assert name in text
+    assert "<img src=x onerror=alert(2)>" in text
+    assert "$x_1$" in text
+
+
+def test_results_of_another_plan_are_left_out(copied):
+    other = "0" * 64
+    for path in copied.training.glob("*/fold_*/result.json"):
+        write_text(path, FoldResult.load(path).revised(plan_digest=other).to_json())
+    assert "results" not in page_of(copied).sections
+
+
+def test_model_trained_on_all_cases_says_that_it_has_no_score(plan_workspace, workspace):
+    _, plan = plan_workspace()
+    result = FoldResult(
+        autoseg_version="0.1.0",
+        plan_digest=plan.digest(),
+        configuration=plan.configurations[0].name,
+        fold="all",
+        seed=0,
+        num_steps=10,
+        train_seconds=1.0,
+        validation_seconds=0.0,
+        scores=(),
+    )
+    write_text(workspace.fold(result.configuration, "all").result, result.to_json())
+    page = page_of(workspace)
+    assert "no case is left to score it" in " ".join(page.text)
+    assert "cases" not in page.sections
+
+
+def test_images_that_are_gone_are_left_out(copied, tmp_path):
+    record = json.loads(copied.dataset.read_text())
+    record["root"] = str(tmp_path / "moved away")
+    copied.dataset.write_text(json.dumps(record))
+    page = page_of(copied)
+    assert not page.all("img")
+    assert "results" in page.sections
+
+
+def test_empty_folder_has_nothing_to_report(tmp_path):
+    with pytest.raises(WorkspaceError, match="nothing to report"):
+        render_report(Workspace(tmp_path))
+
+
+def test_record_edited_into_nonsense_is_an_error_that_names_it(copied):
+    copied.plan.write_text("{}")
+    with pytest.raises(AutosegError, match=r"plan\.json"):
+        render_report(copied)

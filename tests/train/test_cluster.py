@@ -1,0 +1,182 @@
+import os
+import signal
+import subprocess
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from autoseg.errors import TrainingError
+from autoseg.train import cluster
+from autoseg.train.cluster import train_folds
+from autoseg.train.fold import Interrupted
+
+
+def ignore_progress(_):
+    return None
+
+
+def never():
+    return False
+
+
+def run(jobs, num_workers, on_progress=ignore_progress, should_stop=never):
+    return train_folds(
+        jobs,
+        num_workers=num_workers,
+        address=None,
+        on_progress=on_progress,
+        should_stop=should_stop,
+    )
+
+
+def final_weights(job):
+    return torch.load(job.folder.final, weights_only=True)["weights"]
+
+
+def assert_same_weights(first, second):
+    a, b = final_weights(first), final_weights(second)
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def children(parent):
+    found = subprocess.run(["pgrep", "-P", str(parent)], capture_output=True, text=True)
+    return [int(word) for word in found.stdout.split()]
+
+
+def command(pid):
+    found = subprocess.run(["ps", "-o", "args=", "-p", str(pid)], capture_output=True, text=True)
+    return found.stdout
+
+
+def raylet():
+    return next(pid for pid in children(os.getpid()) if "raylet/raylet" in command(pid))
+
+
+def kill_when(path, find):
+    """Kill the process that `find` returns as soon as `path` exists; return the thread."""
+
+    def work():
+        end = time.monotonic() + 240
+        while not path.exists() and time.monotonic() < end:
+            time.sleep(0.02)
+        os.kill(find(), signal.SIGKILL)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+@pytest.fixture(scope="module")
+def one_after_the_other():
+    """Jobs of both folds, trained in this process by the first test that asks."""
+    return []
+
+
+@pytest.fixture
+def expected(make_job, one_after_the_other):
+    if not one_after_the_other:
+        jobs = [make_job(fold, num_steps=50) for fold in ("0", "1")]
+        run(jobs, 1)
+        one_after_the_other.extend(jobs)
+    return one_after_the_other
+
+
+def test_one_worker_trains_in_this_process(make_job):
+    jobs = [make_job(fold, num_steps=2) for fold in ("0", "1")]
+    results = run(jobs, 1)
+    assert [result.fold for result in results] == ["0", "1"]
+
+
+def test_finished_folds_need_no_ray(make_job, monkeypatch):
+    job = make_job(num_steps=2)
+    results = run([job], 1)
+    monkeypatch.setattr(cluster, "_cluster", None)
+    assert run([job], 2) == results
+
+
+def test_ray_that_does_not_start_in_time_is_one_error(monkeypatch):
+    monkeypatch.setattr(cluster, "START_S", 0.05)
+    ray = cluster._Ray({})
+    ray.api = SimpleNamespace(init=lambda: time.sleep(1))
+    with pytest.raises(TrainingError, match="more than"):
+        ray.start()
+
+
+def test_ray_that_cannot_be_reached_is_one_error():
+    ray = cluster._Ray({"address": "nowhere"})
+
+    def init(address):
+        raise ConnectionError(f"no Ray at {address}")
+
+    ray.api = SimpleNamespace(init=init)
+    with pytest.raises(TrainingError, match="no Ray at nowhere"):
+        ray.start()
+
+
+def test_job_that_no_node_can_run_is_refused(make_job):
+    ray = cluster._Ray({})
+    ray.api = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": {"CPU": 1.0}}])
+    cluster._require_resources(ray, [make_job()])
+    with pytest.raises(TrainingError, match="no node"):
+        cluster._require_resources(ray, [make_job(num_threads=2)])
+
+
+def test_variables_for_children_are_taken_back(monkeypatch):
+    monkeypatch.setenv("AUTOSEG_TEST_A", "before")
+    with cluster._environment({"AUTOSEG_TEST_A": "1", "AUTOSEG_TEST_B": "2"}):
+        shown = subprocess.run(["env"], capture_output=True, text=True).stdout
+    assert {"AUTOSEG_TEST_A=1", "AUTOSEG_TEST_B=2"} <= set(shown.split())
+    shown = subprocess.run(["env"], capture_output=True, text=True).stdout
+    assert "AUTOSEG_TEST_A=before" in shown
+    assert "AUTOSEG_TEST_B" not in shown
+
+
+@pytest.mark.slow
+def test_side_by_side_gives_the_weights_of_one_after_the_other(make_job, expected):
+    jobs = [make_job(fold, num_steps=50) for fold in ("0", "1")]
+    seen = []
+    results = run(jobs, 2, on_progress=seen.append)
+    assert [result.fold for result in results] == ["0", "1"]
+    for job, other in zip(jobs, expected, strict=True):
+        assert_same_weights(job, other)
+    assert {event["fold"] for event in seen} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_worker_that_is_killed_changes_nothing(make_job, expected):
+    jobs = [make_job(fold, num_steps=50, checkpoint_interval_s=0.0) for fold in ("0", "1")]
+
+    def worker():
+        return next(pid for pid in children(raylet()) if "ray::_work" in command(pid))
+
+    killer = kill_when(jobs[0].folder.previous, worker)
+    run(jobs, 2)
+    killer.join()
+    root = jobs[0].root.parents[1]
+    restarts = [path for path in root.glob("*/run.autoseg/events.jsonl") if path.stat().st_size]
+    assert restarts
+    for job, other in zip(jobs, expected, strict=True):
+        assert_same_weights(job, other)
+
+
+@pytest.mark.slow
+def test_dead_raylet_ends_in_one_error_within_a_minute(make_job):
+    jobs = [make_job(fold, num_steps=100_000) for fold in ("0", "1")]
+    killer = kill_when(jobs[0].folder.metrics, raylet)
+    with pytest.raises(TrainingError, match="Ray"):
+        run(jobs, 2)
+    died = jobs[0].folder.metrics.stat().st_mtime
+    killer.join()
+    assert time.time() - died < 60
+
+
+@pytest.mark.slow
+def test_stop_request_reaches_the_workers_and_saves(make_job):
+    jobs = [make_job(fold, num_steps=100_000) for fold in ("0", "1")]
+    with pytest.raises(Interrupted):
+        run(jobs, 2, should_stop=lambda: all(job.folder.metrics.exists() for job in jobs))
+    assert all(job.folder.last.exists() for job in jobs)
+    assert not any(job.folder.stop.exists() for job in jobs)
