@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from autoseg.cli import options, parse
+from autoseg.cli import options
 
 DEMO_BUDGET_S = 75.0
 NUM_CASES = 14
@@ -16,9 +16,7 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to make; it must not exist.")
     ] = Path("autoseg-demo"),
-    budget: Annotated[
-        float, typer.Option("--budget", parser=parse.seconds, metavar="TIME", help="For training.")
-    ] = DEMO_BUDGET_S,
+    budget: options.BudgetOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Make a small 3D data set, plan, train two folds, export, predict: two minutes on a CPU."""
@@ -39,7 +37,7 @@ def demo(
     data = write_spheres(folder / "spheres", num_cases=NUM_CASES, seed=0, **style)
     unseen = write_spheres(folder / "unseen", num_cases=NUM_UNSEEN, seed=1, **style)
     wanted = PlanOptions(
-        dataset=data, workspace=folder / "spheres.autoseg", budget_s=budget, num_folds=2
+        dataset=data, workspace=folder / "spheres.autoseg", budget_s=budget or DEMO_BUDGET_S, num_folds=2
     )
     outcome = make_plan(wanted)
     log_to(outcome.workspace)

@@ -227,8 +227,9 @@ class _Ray:
 
     def __init__(self, options: dict[str, Any]) -> None:
         import ray
+        import ray.exceptions
 
-        self.api = ray
+        self.api: Any = ray
         self._options = options
         self._has_nodes = True
         self._answered = time.monotonic()
@@ -279,7 +280,11 @@ class _Ray:
             self._answered = time.monotonic()
             self._is_ready.set()
         while not self._end.wait(ASK_EVERY_S):
-            self._has_nodes = any(node["Alive"] for node in self.api.nodes())
+            try:
+                self._has_nodes = any(node["Alive"] for node in self.api.nodes())
+            except Exception:
+                self._has_nodes = False
+                return
             self._answered = time.monotonic()
         self.api.shutdown()
 

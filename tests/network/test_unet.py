@@ -126,7 +126,9 @@ def test_residual_block_starts_as_its_shortcut():
 
 
 # Tracing goes through a check of the size in instance norm; that is a true constant.
-@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.filterwarnings(
+    "ignore::torch.jit.TracerWarning", "ignore:.torch.jit.trace. is deprecated:DeprecationWarning"
+)
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
 def test_traced_network_takes_other_shapes(encoder):
     model = built(network_plan(dimensions=2, encoder=encoder)).eval()

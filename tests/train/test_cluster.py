@@ -100,9 +100,26 @@ def test_finished_folds_need_no_ray(make_job, monkeypatch):
 def test_ray_that_does_not_start_in_time_is_one_error(monkeypatch):
     monkeypatch.setattr(cluster, "START_S", 0.05)
     ray = cluster._Ray({})
-    ray.api = SimpleNamespace(init=lambda: time.sleep(1))
+    ray.api = SimpleNamespace(init=lambda: time.sleep(0.3), shutdown=lambda: None)
     with pytest.raises(TrainingError, match="more than"):
         ray.start()
+    ray.stop()
+
+
+def test_ray_that_no_longer_answers_is_noticed(monkeypatch):
+    monkeypatch.setattr(cluster, "ASK_EVERY_S", 0.01)
+    ray = cluster._Ray({})
+    alive = [True]
+    nodes = [{"Alive": True}]
+    ray.api = SimpleNamespace(init=lambda: None, nodes=lambda: nodes, shutdown=alive.clear)
+    ray.start()
+    ray.check()
+    nodes[0] = {"Alive": False}
+    time.sleep(0.1)
+    with pytest.raises(TrainingError, match="died"):
+        ray.check()
+    ray.stop()
+    assert not alive
 
 
 def test_ray_that_cannot_be_reached_is_one_error():
