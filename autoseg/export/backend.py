@@ -2,6 +2,7 @@
 
 import math
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile, ZipFile
 
 from autoseg.errors import AutosegError
+from autoseg.export.threads import ThreadChoice
 from autoseg.runtime.cases import find_cases
 from autoseg.runtime.manifest import (
     MANIFEST,
@@ -21,7 +23,15 @@ from autoseg.runtime.manifest import (
     load_manifest,
     parse_manifest,
 )
-from autoseg.runtime.runner import BALANCED, EFFORTS, Effort, Model, TileNetwork, open_onnx
+from autoseg.runtime.model import (
+    BALANCED,
+    EFFORTS,
+    Effort,
+    Model,
+    TileNetwork,
+    open_onnx,
+)
+from autoseg.runtime.processors import usable_cpus
 from autoseg.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -217,7 +227,10 @@ def open_torch(
     import torch
 
     path = check_file(folder, manifest, configuration.torchscript)
-    module = torch.jit.load(path, map_location="cpu").eval()
+    with warnings.catch_warnings():
+        # Deprecated upstream: the artifact carries it for those who load nothing newer.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module = torch.jit.load(path, map_location="cpu").eval()
     reduced = backend == "torch-bf16"
     if reduced:
         # Autocast would convert them for each tile.
@@ -232,13 +245,19 @@ def open_torch(
             fix="use --device cpu, or install the torch build for this device",
         ) from None
     kind = torch.device(device).type
+    most = usable_cpus()
+    threads = ThreadChoice([most, most // 2] if most > 1 and kind == "cpu" else [most])
 
     @torch.inference_mode()
     def run(
         tile: "NDArray[np.float32]", mean: "NDArray[np.float32]", std: "NDArray[np.float32]"
     ) -> "NDArray[np.float32]":
         inputs = [torch.from_numpy(array).to(device) for array in (tile, mean, std)]
-        with torch.autocast(kind, torch.bfloat16, enabled=reduced):
+        with (
+            threads.measure(len(tile)) as count,
+            torch.autocast(kind, torch.bfloat16, enabled=reduced),
+        ):
+            torch.set_num_threads(count)
             return module(*inputs).float().cpu().numpy()
 
     return run

@@ -23,7 +23,7 @@ from autoseg.export.verification import check_agreement, write_expected, write_i
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
 from autoseg.runtime.manifest import MANIFEST, Configuration, Manifest, Verification, parse_manifest
-from autoseg.runtime.runner import Model, TileNetwork
+from autoseg.runtime.model import Model, TileNetwork
 from autoseg.workspace import Workspace
 
 CARD = "model_card.md"

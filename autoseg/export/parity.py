@@ -19,9 +19,9 @@ from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.runtime.images import read_image
 from autoseg.runtime.manifest import Configuration, Parity
+from autoseg.runtime.model import Effort, TileNetwork, predict_logits
 from autoseg.runtime.normalise import network_input, normalise
 from autoseg.runtime.prepare import Prepared, prepare
-from autoseg.runtime.runner import Effort, TileNetwork, predict_logits
 
 NUM_CASES = 2
 REGION = 1.5
@@ -88,7 +88,7 @@ def compare(
         same = found.argmax(axis=0) == sample.expected.argmax(axis=0)
         equal, total = equal + int(same.sum()), total + same.size
         gap = np.abs(softmax(found, axis=0) - softmax(sample.expected, axis=0))
-        difference = max(difference, float(gap.max()))
+        difference = float(np.maximum(difference, gap.max()))  # unlike max, keeps NaN
     return Parity(
         backend=backend,  # type: ignore[arg-type]
         num_cases=len(samples),

@@ -12,7 +12,8 @@ import torch
 
 from autoseg.export.backend import Backend, opener
 from autoseg.runtime.manifest import Configuration, Manifest, Timing
-from autoseg.runtime.runner import make_tiling, usable_cpus
+from autoseg.runtime.model import make_tiling
+from autoseg.runtime.processors import usable_cpus
 
 LIBRARIES: dict[Backend, str] = {
     "onnx": "onnxruntime",

@@ -23,8 +23,8 @@ from autoseg.runtime.images import (
     write_image,
     write_labels,
 )
+from autoseg.runtime.model import Model
 from autoseg.runtime.recipe import Channel
-from autoseg.runtime.runner import Model
 from autoseg.seeds import stream
 
 FOLDER = "verification"

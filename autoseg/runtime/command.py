@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .cases import Outcome
 from .errors import AutosegError
-from .runner import EFFORTS, Model, PredictOptions, open_onnx, predict_files
+from .model import EFFORTS, Model, open_onnx
+from .runner import PredictOptions, predict_files
 
 MIN_AGREEMENT = 0.999
 """Processors round differently; fewer equal labels mean that something is broken."""

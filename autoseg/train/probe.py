@@ -22,10 +22,12 @@ WARMUP_STEPS = 2
 """The first steps allocate memory and choose kernels."""
 COMPARED_STEPS = 3
 """Steps that each execution is measured over; the fastest counts, so other work disturbs little."""
-TIMED_STEPS = 40
-TIMED_FRACTION = 0.03
+COMPARED_FRACTION = 0.01
+"""Part of the budget after which no further execution is compared; the likely ones come first."""
+TIMED_STEPS = 15
+TIMED_FRACTION = 0.01
 """Largest part of the budget that timing the chosen execution may take."""
-MAX_TIMED_S = 15.0
+MAX_TIMED_S = 10.0
 OPTIMISM = 25.0
 """Percentile of the measured seconds a step. Steps can be taken away later but not added."""
 USED_FRACTION = 0.97
@@ -62,7 +64,7 @@ def probe_settings(job: FoldJob, batches: Batches) -> RunSettings:
         return _settings(job, usual_execution(job.device), num_steps, 0.0)
     if budget_s is None:
         raise ValueError(f"{job.name}: neither steps nor a budget")
-    execution = fastest_execution(job, batches.batch(0))
+    execution = fastest_execution(job, batches.batch(0), COMPARED_FRACTION * budget_s)
     seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
     left_s = budget_s - (time.monotonic() - started)
     num_steps = max(1, math.floor(USED_FRACTION * left_s / seconds))
@@ -85,7 +87,10 @@ def candidates(device: str) -> tuple[Execution, ...]:
     usual = usual_execution(device)
     if usual.kind == "mps":
         return (usual,)
-    precisions: list[Precision] = [usual.precision] if usual.kind == "cuda" else ["fp32", "bf16"]
+    other: Precision = "fp32" if usual.precision == "bf16" else "bf16"
+    precisions: list[Precision] = [usual.precision]
+    if usual.kind == "cpu":
+        precisions.append(other)
     others = [
         Execution(device=device, precision=precision, channels_last=layout)
         for precision in precisions
@@ -94,10 +99,16 @@ def candidates(device: str) -> tuple[Execution, ...]:
     return (usual, *(item for item in others if item != usual))
 
 
-def fastest_execution(job: FoldJob, batch: TrainingBatch) -> Execution:
-    """Return the execution whose training step on `batch` is fastest here and now."""
+def fastest_execution(job: FoldJob, batch: TrainingBatch, limit_s: float) -> Execution:
+    """Return the execution whose training step on `batch` is fastest here and now.
+
+    After `limit_s` seconds no further one is tried; the usual one comes first.
+    """
     best, best_s = usual_execution(job.device), math.inf
+    started = time.monotonic()
     for execution in candidates(job.device):
+        if time.monotonic() - started > limit_s:
+            break
         seconds = min(_step_seconds(job, execution, repeat(batch, WARMUP_STEPS + COMPARED_STEPS)))
         if seconds < best_s:
             best, best_s = execution, seconds

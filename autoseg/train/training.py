@@ -6,6 +6,7 @@ import time
 from contextlib import closing
 from typing import final
 
+import numpy as np
 import torch
 
 from autoseg.seeds import stream_seed
@@ -19,7 +20,7 @@ from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import StepResult, train
 from autoseg.train.metrics import Metrics
-from autoseg.train.probe import USED_FRACTION, execution_of, num_workers
+from autoseg.train.probe import OPTIMISM, USED_FRACTION, execution_of, num_workers
 from autoseg.train.records import RunSettings
 from autoseg.train.sampling import Batches
 from autoseg.train.schedule import Revision, Schedule, poly_lr
@@ -72,7 +73,7 @@ class FoldTraining:
         self._schedule = _read_schedule(job, settings.num_steps)
         self._metrics = Metrics(job, listeners, settings=settings, step=self._standing.step)
         self._look = QuickLook(job, self._standing.step)
-        self._pace = _Pace(job, self._standing, started)
+        self._pace = _Pace(job, settings, self._standing, started)
         self._saved = time.monotonic()
 
     def run(self) -> float:
@@ -160,11 +161,12 @@ class FoldTraining:
 class _Pace:
     """How much time has passed, and how many steps the rest allows."""
 
-    def __init__(self, job: FoldJob, standing: Standing, started: float) -> None:
+    def __init__(
+        self, job: FoldJob, settings: RunSettings, standing: Standing, started: float
+    ) -> None:
         self._started = started
         self._before_s = standing.elapsed_s
-        self._first_step = standing.step
-        self._first_s = self.elapsed_s()
+        self._probed_s = settings.seconds_per_step
         self._limit_s: float | None = None
         if job.num_steps is None:
             budget_s = job.budget_s or job.planned.training.default_budget_s
@@ -174,6 +176,8 @@ class _Pace:
             for part in REVISED_AT
             if self._limit_s is not None and part * self._limit_s > standing.elapsed_s
         ]
+        self._passed = [self.elapsed_s()]
+        """When this run began and when each of its steps since the last check ended."""
 
     def elapsed_s(self) -> float:
         """Return the active seconds of all runs."""
@@ -181,15 +185,29 @@ class _Pace:
 
     def affordable_steps(self, step: int, schedule: Schedule) -> int | None:
         """Return after how many steps the run must end; None where it is not the time to ask."""
+        if self._limit_s is None or not self._checks:
+            return None
         now = self.elapsed_s()
-        if self._limit_s is None or not self._checks or now < self._checks[0]:
+        self._passed.append(now)
+        if now < self._checks[0]:
             return None
         self._checks.pop(0)
+        seconds = self._seconds_per_step(is_last=not self._checks)
+        self._passed = [now]
         if schedule.revisions and schedule.revisions[-1].step >= step:
             return None  # an earlier run has decided this already
-        seconds = (now - self._first_s) / (step - self._first_step)
         left_s = self._limit_s - now
         return step + max(1, math.floor(USED_FRACTION * left_s / seconds))
+
+    def _seconds_per_step(self, *, is_last: bool) -> float:
+        """Return what a step takes: as measured at the last check, hopefully before it.
+
+        Steps that are taken away are lost, also when the machine was busy for a moment only.
+        """
+        if is_last:
+            return (self._passed[-1] - self._passed[0]) / (len(self._passed) - 1)
+        usual = float(np.percentile(np.diff(self._passed), OPTIMISM))
+        return min(usual, self._probed_s or usual)
 
 
 def _read_schedule(job: FoldJob, planned_steps: int) -> Schedule:

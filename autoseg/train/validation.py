@@ -31,8 +31,8 @@ QUICK_FRACTION = 0.04
 """Part of the steps' work that quick looks may cost."""
 FORWARD_FRACTION = 1 / 3
 """Work of predicting a batch, in training steps: backward takes twice what forward does."""
-MAX_WAITING = 2
-"""Predicted cases that wait to be restored and scored."""
+MAX_WAITING = 1
+"""Predicted cases that are restored and scored meanwhile: each holds the logits of an image."""
 
 
 class QuickLook:

@@ -1,5 +1,6 @@
 """A planned data set whose folds are "trained": their weights are drawn, not learnt."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -193,3 +194,9 @@ def make_postprocessing(digest: str) -> PostprocessingChoice:
         class_dice_cross_fitted=(),
         reason="made up",
     )
+
+
+@pytest.fixture
+def train_more(trained: Trained) -> Callable[[dict[str, float]], Trained]:
+    """Train other configurations of the same plan."""
+    return lambda weights: train(trained.plan, trained.dataset, trained.workspace, weights)

@@ -1,22 +1,20 @@
 """From trained folds to an artifact that runs."""
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
-from zipfile import ZipFile
 
 import numpy as np
 import pytest
 
 from autoseg.errors import ExportError
-from autoseg.export import members, parity
+from autoseg.export import export as exporting
 from autoseg.export.backend import find_artifact, open_model
-from autoseg.export.bundle import write_zip
+from autoseg.export.bundle import recover
 from autoseg.export.export import export_model
-from autoseg.runtime.images import read_image, read_labels
+from autoseg.runtime.images import read_image
 from autoseg.runtime.manifest import load_manifest
-from autoseg.runtime.runner import Model
+from autoseg.runtime.model import Model
 
 
 def export(trained, **options):
@@ -30,27 +28,124 @@ def export(trained, **options):
     )
 
 
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
 @pytest.mark.slow
 def test_an_artifact_runs_everywhere_and_gives_what_training_gives(trained, tmp_path):
     summary = export(trained)
     model = trained.workspace.model
-    manifest = load_manifest(model)
-    (item,) = manifest.configurations
+    (item,) = load_manifest(model).configurations
     assert item.spatial == "dynamic"
     assert {check.backend for check in item.parity} >= {"onnx", "torch"}
     assert summary.label_agreement >= 0.995
     assert not summary.has_real_images
+    image = read_image(trained.dataset.image_paths(trained.dataset.cases[0]))
     for path in (trained.workspace.root, model, trained.workspace.model_zip):
         with find_artifact(path) as folder:
             for backend in ("onnx", "torch"):
                 opened, used = open_model(folder, backend, device="cpu", inputs=[])
                 assert used.startswith(backend)
-                image = read_image(trained.dataset.image_paths(trained.dataset.cases[0]))
-                labels = opened.predict_image(image).labels
-                assert set(np.unique(labels)) <= {0, 5, 300}
+                assert set(np.unique(opened.predict_image(image).labels)) <= {0, 5, 300}
     out = tmp_path / "out"
     run = [sys.executable, model / "predict.py", trained.dataset.root / "images", out]
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    names = {path.name for path in out.iterdir()}
-    assert names == {"<script>.nii.gz", "Fall ä 1.nii.gz", "c.nii.gz"}
+    assert names_in(out) == ["<script>.nii.gz", "Fall ä 1.nii.gz", "c.nii.gz"]
+    here = str(exporting.__file__).split("autoseg")[0].encode()
+    assert not [path for path in model.rglob("*") if path.is_file() and here in path.read_bytes()]
+
+
+@pytest.mark.slow
+def test_two_configurations_and_a_real_case_travel_together(trained, train_more):
+    both = train_more({"2d": 0.25, "3d_fullres": 0.75})
+    summary = export(both, verification_case="<script>")
+    assert summary.has_real_images
+    model = Model(trained.workspace.model)
+    assert [item.weight for item in model.manifest.configurations] == [0.25, 0.75]
+    agreement = model.verify()
+    assert agreement is not None
+    assert agreement >= 0.999
+    text = (trained.workspace.model / "manifest.json").read_text(encoding="utf-8")
+    assert "<script>" not in text
+
+
+def fail(error):
+    def refuse(*_):
+        raise error
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ExportError(found="they disagree", expected="agreement", fix="none"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_a_failed_export_leaves_the_old_model_as_it_was(trained, monkeypatch, error):
+    workspace = trained.workspace
+    workspace.model.mkdir(parents=True)
+    (workspace.model / "old").write_bytes(b"1")
+    workspace.model_zip.write_bytes(b"2")
+    before = names_in(workspace.root)
+    monkeypatch.setattr(exporting, "_write_networks", fail(error))
+    with pytest.raises(ExportError, match=r"disagree|No space left"):
+        export(trained)
+    assert names_in(workspace.root) == before
+    assert (workspace.model / "old").read_bytes() == b"1"
+
+
+def test_an_export_killed_while_it_moved_is_undone(trained):
+    workspace = trained.workspace
+    (workspace.root / ".model.old").mkdir()
+    (workspace.root / ".model.old" / "old").write_bytes(b"1")
+    (workspace.root / ".model.12345678.tmp").mkdir()
+    (workspace.root / ".model.12345678.tmp.zip").write_bytes(b"3")
+    recover(workspace)
+    assert (workspace.model / "old").read_bytes() == b"1"
+    assert not list(workspace.root.glob(".model*"))
+
+
+def test_a_missing_fold_is_named(trained):
+    trained.workspace.fold("3d_fullres", "1").final.unlink()
+    with pytest.raises(Exception, match="fold_1"):
+        export(trained)
+
+
+def test_an_unknown_verification_case_is_refused(trained, tmp_path):
+    from autoseg.export.verification import write_image_files
+
+    with pytest.raises(ExportError, match="none of them"):
+        write_image_files(
+            tmp_path,
+            trained.dataset,
+            "none of them",
+            configuration=trained.plan.configurations[0],
+            seed=0,
+        )
+
+
+def test_the_card_escapes_names(trained):
+    from autoseg.export.card import model_card
+    from autoseg.export.members import load_sources
+
+    sources = load_sources(
+        trained.plan,
+        trained.dataset,
+        trained.workspace,
+        trained.ensemble,
+        trained.postprocessing,
+    )
+    manifest = replace(exporting._describe(sources), name="<b>|x")
+    card = model_card(
+        manifest,
+        trained.plan,
+        num_cases=3,
+        fingerprint=sources.fingerprint,
+        ensemble=trained.ensemble,
+    )
+    assert "# \\<b\\>\\|x" in card
+    assert "| small | 300 |" in card

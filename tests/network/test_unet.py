@@ -127,7 +127,7 @@ def test_residual_block_starts_as_its_shortcut():
 
 # Tracing goes through a check of the size in instance norm; that is a true constant.
 @pytest.mark.filterwarnings(
-    "ignore::torch.jit.TracerWarning", "ignore:.torch.jit.trace. is deprecated:DeprecationWarning"
+    "ignore::torch.jit.TracerWarning", "ignore:.torch.jit:DeprecationWarning"
 )
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
 def test_traced_network_takes_other_shapes(encoder):

@@ -18,17 +18,9 @@ from autoseg.runtime.command import main
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
 from autoseg.runtime.manifest import Configuration, Manifest, Verification
+from autoseg.runtime.model import ACCURATE, FAST, Effort, Model, make_tiling, open_onnx
 from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe
-from autoseg.runtime.runner import (
-    ACCURATE,
-    FAST,
-    Effort,
-    Model,
-    PredictOptions,
-    make_tiling,
-    open_onnx,
-    predict_files,
-)
+from autoseg.runtime.runner import PredictOptions, predict_files
 
 SHAPE = (9, 12, 10)
 GEOMETRY = Geometry(

@@ -1,0 +1,128 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autoseg.infer.predict import count_tiles, load_network, predict_prepared, torch_network
+from autoseg.network.build import build_network, initialise
+from autoseg.network.execution import Execution
+from autoseg.plan.plan import ConfigurationPlan
+from autoseg.record import NetworkPlan, StagePlan
+from autoseg.runtime.recipe import Channel, Recipe
+
+CPU = Execution(device="cpu", precision="fp32")
+
+
+def configuration(patch_size=(8, 8), num_axes=2):
+    num_net = len(patch_size)
+    recipe = Recipe(
+        transpose=tuple(range(num_axes)),
+        spacing=(1.0,) * num_net,
+        channels=(Channel(name="grey", scheme="zscore"),),
+        order="resample-normalise",
+        spline_order=3,
+        coarse_ratio=3.0,
+        padding="mirror",
+        overlap=0.5,
+        mirror_axes=tuple(range(num_net)),
+        test_time_mirroring=True,
+    )
+    stages = tuple(
+        StagePlan(features=4, kernel_size=(3,) * num_net, strides=(stride,) * num_net, num_blocks=1)
+        for stride in (1, 2)
+    )
+    network = NetworkPlan(
+        encoder="plain",
+        in_channels=1,
+        num_classes=3,
+        stages=stages,
+        decoder_convs=1,
+        num_supervised=1,
+    )
+    # What prediction does not read is left out.
+    return ConfigurationPlan.model_construct(
+        recipe=recipe, patch_size=patch_size, batch_size=2, network=network
+    )
+
+
+class Identity(nn.Module):
+    """Logits that are the image, twice: a network whose result on any tiling is known."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return torch.cat([self.factor * x, -self.factor * x], dim=1)
+
+
+@pytest.mark.parametrize("mirror_axes", [(), (0,), (0, 1)])
+def test_blending_tiles_of_an_identity_gives_the_image(mirror_axes):
+    image = np.random.default_rng(0).normal(size=(1, 19, 13)).astype(np.float32)
+    logits = predict_prepared(
+        Identity(), image, configuration(), execution=CPU, mirror_axes=mirror_axes
+    )
+    np.testing.assert_allclose(logits, np.concatenate([image, -image]), atol=1e-5)
+
+
+def test_folds_are_averaged_as_logits():
+    image = np.ones((1, 8, 8), np.float32)
+    logits = predict_prepared(
+        [Identity(1.0), Identity(4.0)], image, configuration(), execution=CPU, mirror_axes=()
+    )
+    np.testing.assert_allclose(logits[0], 2.5, atol=1e-6)
+
+
+def test_planar_network_goes_through_a_volume_slice_by_slice():
+    image = np.random.default_rng(0).normal(size=(1, 3, 8, 11)).astype(np.float16)
+    logits = predict_prepared(
+        Identity(), image, configuration(num_axes=3), execution=CPU, mirror_axes=()
+    )
+    np.testing.assert_allclose(logits[0], image[0], atol=1e-3)
+
+
+def test_image_smaller_than_the_patch_keeps_its_shape():
+    image = np.random.default_rng(0).normal(size=(1, 5, 3)).astype(np.float32)
+    logits = predict_prepared(Identity(), image, configuration(), execution=CPU, mirror_axes=())
+    np.testing.assert_allclose(logits[0], image[0], atol=1e-5)
+
+
+def test_reduced_precision_is_close_and_comes_back_as_float32():
+    plan = configuration().network
+    model = build_network(plan)
+    initialise(model, 0)
+    model.eval()
+    tiles = np.random.default_rng(0).normal(size=(2, 1, 8, 8)).astype(np.float32)
+    exact = torch_network(model, "cpu", "fp32")(tiles)
+    reduced = torch_network(model, "cpu", "bf16", channels_last=True)(tiles)
+    assert reduced.dtype == np.float32
+    assert reduced.flags.c_contiguous
+    assert 0 < np.abs(reduced - exact).max() < 0.1
+
+
+def test_loaded_network_predicts_like_the_one_saved():
+    plan = configuration().network
+    model = build_network(plan)
+    initialise(model, 0)
+    loaded = load_network(plan, model.state_dict())
+    x = torch.randn(1, 1, 8, 8)
+    assert not loaded.training
+    assert torch.equal(loaded(x), model.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("shape", "num_axes", "expected"), [((8, 8), 2, 1), ((4, 9), 2, 2), ((3, 8, 16), 3, 9)]
+)
+def test_tiles_are_counted_as_prediction_makes_them(shape, num_axes, expected):
+    plan = configuration(num_axes=num_axes)
+    calls = []
+
+    class Counting(Identity):
+        def forward(self, x):
+            calls.append(len(x))
+            return super().forward(x)
+
+    predict_prepared(
+        Counting(), np.zeros((1, *shape), np.float32), plan, execution=CPU, mirror_axes=()
+    )
+    assert count_tiles(shape, plan) == sum(calls) == expected

@@ -1,0 +1,25 @@
+"""How many processors this process may use."""
+
+import pytest
+
+from autoseg.runtime.processors import usable_cpus
+
+
+@pytest.mark.parametrize("text", ["100000 100000", "50000 100000"])
+def test_the_quota_of_a_container_is_respected(tmp_path, text):
+    (tmp_path / "cpu.max").write_text(text)
+    assert usable_cpus(tmp_path) == 1
+
+
+@pytest.mark.parametrize("text", ["max 100000", "", "800000000 100000"])
+def test_without_a_tight_quota_the_affinity_counts(tmp_path, text):
+    everything = usable_cpus(tmp_path / "nothing")
+    (tmp_path / "cpu.max").write_text(text)
+    assert usable_cpus(tmp_path) == everything
+
+
+def test_the_older_kind_of_quota_is_respected(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("100000")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    assert usable_cpus(tmp_path) == 1

@@ -1,0 +1,66 @@
+import pytest
+
+from autoseg.network.execution import Execution
+from autoseg.train import probe
+from autoseg.train.fold import _batches
+from autoseg.train.probe import candidates, probe_settings, run_settings, usual_execution
+from autoseg.train.records import RunSettings
+
+
+def test_given_steps_need_no_clock(make_job, monkeypatch):
+    job = make_job(num_steps=7)
+    monkeypatch.setattr(probe, "_step_seconds", None)
+    settings = probe_settings(job, _batches(job))
+    assert settings.num_steps == 7
+    assert settings.precision == usual_execution("cpu").precision
+
+
+def test_steps_fill_the_budget_that_probing_left(make_job, monkeypatch):
+    monkeypatch.setattr(probe, "fastest_execution", lambda *_: usual_execution("cpu"))
+    monkeypatch.setattr(probe, "time_steps", lambda *_: 0.5)
+    job = make_job(num_steps=None, budget_s=100.0)
+    assert probe_settings(job, _batches(job)).num_steps in (193, 194)
+
+
+def test_without_steps_and_budget_the_plan_decides(make_job):
+    job = make_job(num_steps=None)
+    with pytest.raises(ValueError, match="neither"):
+        probe_settings(job, _batches(job))
+
+
+def test_fastest_execution_is_chosen(make_job, monkeypatch):
+    seconds = {("fp32", False): 3.0, ("fp32", True): 1.0, ("bf16", False): 2.0, ("bf16", True): 4.0}
+    job = make_job()
+    monkeypatch.setattr(
+        probe,
+        "_step_seconds",
+        lambda _, execution, __: [seconds[execution.precision, execution.channels_last]],
+    )
+    batch = _batches(job).batch(0)
+    found = probe.fastest_execution(job, batch, 60.0)
+    assert found == Execution(device="cpu", precision="fp32", channels_last=True)
+    assert probe.fastest_execution(job, batch, 0.0) == usual_execution("cpu")
+
+
+def test_every_candidate_runs(make_job):
+    job = make_job()
+    batch = _batches(job).batch(0)
+    found = candidates("cpu")
+    assert len(found) == len(set(found)) == 4
+    for execution in found:
+        assert min(probe._step_seconds(job, execution, [batch] * 3)) > 0
+
+
+def test_decision_is_written_once_and_read_ever_after(make_job):
+    job = make_job(num_steps=5)
+    first = run_settings(job, _batches(job))
+    assert RunSettings.load(job.folder.settings) == first
+    again = make_job(num_steps=50, root=job.root)
+    assert run_settings(again, _batches(again)) == first
+
+
+def test_decision_for_another_plan_is_not_read(make_job):
+    job = make_job(num_steps=5)
+    run_settings(job, _batches(job))
+    other = make_job(num_steps=6, root=job.root, plan=job.plan.revised(seed=3))
+    assert run_settings(other, _batches(other)).num_steps == 6
