@@ -11,6 +11,7 @@ import numpy as np
 
 from autoseg.errors import AutosegError
 from autoseg.record import Record
+from autoseg.runtime.processors import usable_cpus as usable_cpus
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -105,21 +106,6 @@ def measure_machine() -> Machine:
         system=f"{platform.system()}-{platform.machine()}-{platform.release()}",
         python=platform.python_version(),
     )
-
-
-def usable_cpus(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many processors this process may use: affinity, and the container's quota."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    count = len(affinity(0)) if affinity else os.cpu_count() or 1
-    quota = _read(cgroup / "cpu.max").split()  # version 2: "quota period" or "max period"
-    if len(quota) != 2:
-        quota = [
-            _read(cgroup / "cpu/cpu.cfs_quota_us"),
-            _read(cgroup / "cpu/cpu.cfs_period_us"),
-        ]
-    if all(word.isdigit() for word in quota) and int(quota[0]) > 0:
-        count = min(count, max(1, int(quota[0]) // int(quota[1])))
-    return count
 
 
 def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:

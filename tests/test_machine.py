@@ -1,7 +1,7 @@
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.machine import Gpu, measure_machine, parse_gpus, usable_cpus, usable_memory
+from autoseg.machine import Gpu, measure_machine, parse_gpus, usable_memory
 from autoseg.testing.fingerprints import machine_of
 
 GPU = Gpu(name="NVIDIA A100", memory_bytes=40 * 2**30)
@@ -12,25 +12,6 @@ def test_this_machine_can_be_measured():
     assert machine.num_cpus >= 1
     assert machine.memory_bytes > 2**28
     assert 1e8 < machine.flops < 1e15
-
-
-def test_the_quota_of_a_container_limits_processors(tmp_path):
-    everything = usable_cpus(tmp_path)
-    (tmp_path / "cpu.max").write_text("100000 100000\n")
-    assert usable_cpus(tmp_path) == 1
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert usable_cpus(tmp_path) == everything
-
-
-def test_the_older_form_of_a_quota_is_read(tmp_path):
-    everything = usable_cpus(tmp_path)
-    folder = tmp_path / "cpu"
-    folder.mkdir()
-    (folder / "cpu.cfs_period_us").write_text("100000")
-    (folder / "cpu.cfs_quota_us").write_text("50000")
-    assert usable_cpus(tmp_path) == 1
-    (folder / "cpu.cfs_quota_us").write_text("-1")
-    assert usable_cpus(tmp_path) == everything
 
 
 def test_the_memory_of_a_container_limits_that_of_the_machine(tmp_path):

@@ -37,7 +37,10 @@ def demo(
     data = write_spheres(folder / "spheres", num_cases=NUM_CASES, seed=0, **style)
     unseen = write_spheres(folder / "unseen", num_cases=NUM_UNSEEN, seed=1, **style)
     wanted = PlanOptions(
-        dataset=data, workspace=folder / "spheres.autoseg", budget_s=budget or DEMO_BUDGET_S, num_folds=2
+        dataset=data,
+        workspace=folder / "spheres.autoseg",
+        budget_s=budget or DEMO_BUDGET_S,
+        num_folds=2,
     )
     outcome = make_plan(wanted)
     log_to(outcome.workspace)

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Box: TypeAlias = tuple[tuple[int, int], ...]
 """Half-open range of each spatial axis."""
@@ -45,6 +44,8 @@ def box_slices(box: Box) -> tuple[slice, ...]:
 
 def nonzero_region(image: NDArray) -> NDArray[np.bool_]:
     """Return (*S): where (C, *S) is nonzero in any channel, with the holes enclosed by that."""
+    from scipy import ndimage  # 0.2 s that most starts do not need
+
     empty = image[0] == 0
     for channel in image[1:]:
         empty &= channel == 0

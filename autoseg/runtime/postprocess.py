@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from .recipe import KeepLargest
 
@@ -18,6 +17,8 @@ def apply_steps(labels: NDArray[np.integer], steps: Sequence[KeepLargest]) -> ND
 
 def _keep_largest(labels: NDArray[np.integer], step: KeepLargest) -> NDArray[np.integer]:
     """Return the labels with only the largest face-connected component of the classes together."""
+    from scipy import ndimage  # 0.2 s that most starts do not need
+
     mask = np.isin(labels, step.classes)
     boxes = ndimage.find_objects(mask.view(np.int8))
     if not boxes:

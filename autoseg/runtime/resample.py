@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 IGNORE = -1
 """Index of voxels without annotation in label arrays."""
@@ -226,6 +225,8 @@ def nearest(old: int, new: int) -> Lookup:
 
 def spline(old: int, new: int, order: int) -> Weighted:
     """Return the operator of an interpolating spline, edges repeated, voxels as cells."""
+    from scipy import ndimage  # 0.2 s that most starts do not need
+
     impulses = np.zeros((old, min(old, PERIOD)))
     impulses[np.arange(old), np.arange(old) % PERIOD] = 1
     response = np.asarray(
@@ -293,6 +294,8 @@ def resample_labels(labels: NDArray[np.signedinteger], change: GridChange) -> ND
     Each class is interpolated linearly on its own box; the class that covers most of a voxel wins,
     hence every class that covers at least half. `IGNORE` takes part like a class.
     """
+    from scipy import ndimage  # 0.2 s that most starts do not need
+
     if change.is_identity:
         return labels
     operators = change.operators(1)
