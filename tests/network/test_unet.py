@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -28,7 +30,7 @@ def network_plan(dimensions=3, encoder="plain", supervised=2, strides=(1, 2, 2),
     return NetworkPlan(**{**values, **changes})
 
 
-def built(plan, seed=0):
+def built(plan, seed=0) -> Any:
     model = build_network(plan)
     initialise(model, seed)
     return model
@@ -132,7 +134,7 @@ def test_residual_block_starts_as_its_shortcut():
 @pytest.mark.parametrize("encoder", ["plain", "residual"])
 def test_traced_network_takes_other_shapes(encoder):
     model = built(network_plan(dimensions=2, encoder=encoder)).eval()
-    traced = torch.jit.trace(model, torch.randn(1, 2, 8, 8))
+    traced: Any = torch.jit.trace(model, torch.randn(1, 2, 8, 8))
     x = torch.randn(3, 2, 16, 12)
     torch.testing.assert_close(traced(x), model(x))
 

@@ -32,6 +32,11 @@ def folder(tmp_path):
     return FoldFolder(tmp_path / "fold_0")
 
 
+def restored_step(folder, learner):
+    found = restore_checkpoint(folder, learner, "plan")
+    return None if found is None else found.step
+
+
 def move(learner):
     """Change weights and optimiser state."""
     for parameter in learner.model.parameters():
@@ -64,10 +69,10 @@ def test_nothing_to_restore_is_none(learner, folder):
 def test_two_checkpoints_are_kept_and_no_rest_of_others(learner, folder):
     for step in (1, 2, 3):
         save_checkpoint(folder, learner, standing(step))
-    assert restore_checkpoint(folder, learner, "plan").step == 3
+    assert restored_step(folder, learner) == 3
     assert sorted(path.name for path in folder.root.iterdir()) == ["last.pt", "previous.pt"]
     folder.last.unlink()
-    assert restore_checkpoint(folder, learner, "plan").step == 2
+    assert restored_step(folder, learner) == 2
 
 
 def test_two_damaged_checkpoints_are_an_error(learner, folder):
@@ -99,7 +104,7 @@ def test_full_disk_keeps_the_old_checkpoint(learner, folder):
             save_checkpoint(folder, learner, standing(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert restore_checkpoint(folder, learner, "plan").step == 1
+    assert restored_step(folder, learner) == 1
     assert [path.name for path in folder.root.iterdir()] == ["last.pt"]
 
 

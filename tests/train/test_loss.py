@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from torch.nn import functional
@@ -18,7 +20,7 @@ def reference(logits, labels, batch_dice):
     return cross_entropy - ((2 * overlap + 1e-5) / (total + 1e-5)).mean()
 
 
-def example(shape=(3, 4, 6, 8), *, ignored=0.0, dtype=torch.float32):
+def example(shape=(3, 4, 6, 8), *, ignored=0.0, dtype=torch.float32) -> Any:
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(shape, generator=generator).to(dtype).requires_grad_()
     labels = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
@@ -72,7 +74,7 @@ def test_half_precision_gradients_survive_the_loss_scale():
     logits, labels = example((1, 3, 64, 64), dtype=torch.float16)
     (65536 * DiceAndCrossEntropy(batch_dice=False)(logits, labels)).backward()
     expected, _ = example((1, 3, 64, 64), dtype=torch.float16)
-    exact = expected.detach().float().requires_grad_()
+    exact: Any = expected.detach().float().requires_grad_()
     (65536 * reference(exact, labels, False)).backward()
     assert logits.grad.dtype == torch.float16
     torch.testing.assert_close(logits.grad.float(), exact.grad, rtol=2e-3, atol=1e-4)

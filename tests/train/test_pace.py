@@ -1,4 +1,5 @@
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,9 @@ def clock(monkeypatch):
 
 
 def pace(clock, *, budget_s=100.0, num_steps=None, step=0, elapsed_s=0.0):
-    job = SimpleNamespace(num_steps=num_steps, budget_s=budget_s)
+    job: Any = SimpleNamespace(num_steps=num_steps, budget_s=budget_s)
     standing = Standing(plan_digest="", step=step, elapsed_s=elapsed_s)
-    settings = SimpleNamespace(seconds_per_step=1.0)
+    settings: Any = SimpleNamespace(seconds_per_step=1.0)
     return training._Pace(job, settings, standing, clock.now)
 
 
