@@ -67,28 +67,39 @@ class Machine(Record):
             return "fp16"
         return "bf16" if device == "cpu" and self.has_bf16 else "fp32"
 
-    def resolve_device(self, name: str) -> Device:
-        """Return the kind of device that a user's word means ("auto", "cpu", "cuda:1", "mps").
+    def resolve_device(self, name: str) -> tuple[Device, int | None]:
+        """Return the device that a user's word means ("auto", "cpu", "cuda:1", "mps").
+
+        Returns
+        -------
+        tuple
+            The kind of device, and which of several; None where it was not said.
 
         Raises
         ------
         AutosegError
             The word is unknown, or this machine has no such device.
         """
+        kind, colon, number = name.partition(":")
         if name == "auto":
-            return self.device
-        kind = name.split(":")[0]
-        if kind == "cpu":
-            return "cpu"
-        if kind == "cuda" and self.gpus:
-            return "cuda"
-        if kind == "mps" and self.device == "mps":
-            return "mps"
+            return self.device, None
+        if name == "cpu":
+            return "cpu", None
+        if kind == "cuda" and self.gpus and not colon:
+            return "cuda", None
+        if kind == "cuda" and number.isdigit() and int(number) < len(self.gpus):
+            return "cuda", int(number)
+        if name == "mps" and self.device == "mps":
+            return "mps", None
         raise AutosegError(
             found=f"device {name!r}; this machine has {self._devices()}",
             expected="auto, cpu, cuda, cuda:1 or mps, and a machine that has it",
             fix="correct --device, or leave it out to take the best device here",
         )
+
+    def is_like(self, other: "Machine") -> bool:
+        """Return whether both are the same but for how fast they were when measured."""
+        return self.revised(flops=other.flops) == other
 
     def _devices(self) -> str:
         gpus = ", ".join(gpu.name for gpu in self.gpus)

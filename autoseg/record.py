@@ -54,6 +54,12 @@ class Record(BaseModel):
                 expected=f"the {cls.__name__} that an earlier step writes",
                 fix="run `autoseg plan` first, or correct the path",
             ) from None
+        except OSError as error:
+            raise AutosegError(
+                found=f"{path} cannot be read: {error.strerror or error}",
+                expected=f"the {cls.__name__} that an earlier step writes",
+                fix="correct the path, or the permissions of the file",
+            ) from None
         return cls.from_json(text, path.name)
 
     def revised(self, **changes: object) -> Self:

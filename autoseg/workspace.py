@@ -10,6 +10,7 @@ from uuid import uuid4
 from autoseg.errors import WorkspaceError
 
 SUFFIX = ".autoseg"
+PLAN = "plan.json"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Workspace:
 
     @property
     def plan(self) -> Path:
-        return self.root / "plan.json"
+        return self.root / PLAN
 
     @property
     def nnunet_plans(self) -> Path:
@@ -50,6 +51,11 @@ class Workspace:
     @property
     def run(self) -> Path:
         return self.root / "run.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held while run.json is changed."""
+        return self.root / ".lock"
 
     @property
     def events(self) -> Path:
@@ -144,6 +150,11 @@ class FoldFolder:
         return self.root / "scores.jsonl"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains the fold."""
+        return self.root / ".lock"
+
+    @property
     def stop(self) -> Path:
         """Its presence asks the process that trains the fold to save and to stop."""
         return self.root / "stop"
@@ -155,14 +166,14 @@ class FoldFolder:
 
 
 def find_workspace(folder: Path) -> Workspace:
-    """Return the only workspace in a folder.
+    """Return the only planned workspace in a folder.
 
     Raises
     ------
     WorkspaceError
         There is none, or there are several.
     """
-    found = sorted(path for path in folder.glob(f"*{SUFFIX}") if path.is_dir())
+    found = sorted(path.parent for path in folder.glob(f"*{SUFFIX}/{PLAN}"))
     if len(found) == 1:
         return Workspace(found[0])
     names = ", ".join(path.name for path in found) or "no workspace"
@@ -192,11 +203,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise WorkspaceError(
-            found=f"{path} cannot be written: {error.strerror or error}",
-            expected="a writable folder with enough free space",
-            fix="free space or choose another folder with -w; then run the same command again",
-        ) from error
+        raise _cannot_write(path, error) from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -205,7 +212,25 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, content: dict) -> None:
-    """Append one JSON line to a log."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(content, sort_keys=True) + "\n")
+    """Append one JSON line to a log.
+
+    Raises
+    ------
+    WorkspaceError
+        The disk is full or the folder cannot be written; the line may be cut short.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content, sort_keys=True) + "\n")
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> WorkspaceError:
+    """Return what a user is told about a file that cannot be written."""
+    return WorkspaceError(
+        found=f"{path} cannot be written: {error.strerror or error}",
+        expected="a writable folder with enough free space",
+        fix="free space or choose another folder with -w; then run the same command again",
+    )

@@ -1,8 +1,9 @@
 """Predicting the first cases of a data set, here and with nnU-Net, from shell to shell.
 
 `--mode own` compares the plans that both tools make by themselves, `--mode same` the same topology
-in both (our planner `nnunet`). Our model is trained for one step, nnU-Net's has random weights:
-the time does not depend on what a network has learnt. `--model` takes a trained model instead.
+in both (our planner `nnunet`, small batches to train fast). Our model is trained for a few steps,
+because an export offers bf16 only when its labels agree with fp32's, which random weights' do not;
+nnU-Net's has random weights. `--model` takes a trained model instead.
 """
 
 from pathlib import Path
@@ -12,12 +13,14 @@ from autoseg.workspace import Workspace
 from benchmarks.nnunet import NnUnet, version
 from benchmarks.ours import autoseg, both_sides, peer_arguments, print_comparison
 
+STEPS = "150"
+
 
 def our_model(data: Path, planner: tuple[str, ...], configuration: str, folder: Path) -> Path:
-    """Return the artifact of a model of one fold, trained for one step."""
+    """Return the artifact of a model of one fold, trained for `STEPS` steps."""
     workspace = Workspace(folder / "a.autoseg")
     autoseg("plan", data, "-w", workspace.root, *planner, folder=folder)
-    only = ("--configurations", configuration, "--folds", "0", "--steps", "1")
+    only = ("--configurations", configuration, "--folds", "0", "--steps", STEPS)
     autoseg("train", "-w", workspace.root, *only, "--no-images", folder=folder)
     return workspace.model
 
@@ -38,11 +41,12 @@ def main() -> None:
     parser.add_argument("--budget", default="20m", help="of the plan in mode `own`")
     parser.add_argument("--configuration", default="3d_fullres")
     parser.add_argument("--images", type=int, default=52, help="predict the first N cases")
-    parser.add_argument("--model", type=Path, help="our trained model, instead of one step")
+    parser.add_argument("--model", type=Path, help="our trained model, instead of a short training")
     arguments = parser.parse_args()
     own = ("--budget", arguments.budget)
-    planner = own if arguments.mode == "own" else ("--planner", "nnunet")
     name = arguments.configuration
+    same = ("--planner", "nnunet", "--set", f"{name}.batch_size=2")
+    planner = own if arguments.mode == "own" else same
     with both_sides(arguments) as (dataset, peer, folder):
         model = arguments.model or our_model(peer.raw, planner, name, folder)
         peer.plan()

@@ -30,22 +30,32 @@ def test_the_listing_of_gpus_is_read_and_other_lines_are_not():
 @pytest.mark.parametrize(
     ("machine", "word", "device"),
     [
-        (machine_of(), "auto", "cpu"),
-        (machine_of(GPU), "auto", "cuda"),
-        (machine_of(GPU), "cuda:1", "cuda"),
-        (machine_of(GPU), "cpu", "cpu"),
+        (machine_of(), "auto", ("cpu", None)),
+        (machine_of(GPU), "auto", ("cuda", None)),
+        (machine_of(GPU, GPU), "cuda:1", ("cuda", 1)),
+        (machine_of(GPU), "cpu", ("cpu", None)),
     ],
 )
 def test_a_word_names_a_device(machine, word, device):
     assert machine.resolve_device(word) == device
 
 
-@pytest.mark.parametrize("word", ["cuda", "gpu", "mps"])
-def test_a_device_that_is_not_there_is_refused(word):
+@pytest.mark.parametrize(
+    ("machine", "word"),
+    [
+        (machine_of(), "cuda"),
+        (machine_of(), "gpu"),
+        (machine_of(), "mps"),
+        (machine_of(), "cpu:foo"),
+        (machine_of(GPU), "cuda:1"),
+        (machine_of(GPU), "cuda:"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(machine, word):
     with pytest.raises(AutosegError, match="CPU"):
-        machine_of().resolve_device(word)
+        machine.resolve_device(word)
 
 
 def test_apple_silicon_trains_on_its_own_device():
     machine = machine_of().revised(system="Darwin-arm64-24")
-    assert machine.resolve_device("mps") == machine.device == "mps"
+    assert machine.resolve_device("mps") == (machine.device, None) == ("mps", None)

@@ -49,6 +49,8 @@ def demo(
     run_training(TrainOptions(workspace=outcome.workspace, command=typed()), as_json=json_)
     predictions = folder / "predictions"
     model = Model(outcome.workspace.model)
-    predict_files(model, [unseen / "imagesTr"], predictions, PredictOptions())
+    summary = predict_files(model, [unseen / "imagesTr"], predictions, PredictOptions())
     if not json_:
         print(f"predictions of {NUM_UNSEEN} unseen cases: {predictions}")
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)

@@ -1,9 +1,11 @@
 """What the commands print: tables on a terminal, plain lines elsewhere."""
 
 import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from autoseg.cli.parse import duration_text, size_text
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from autoseg.evaluate.folders import Evaluation
     from autoseg.pipeline.planning import PlanOutcome
     from autoseg.plan.plan import Plan
+    from autoseg.workspace import Workspace
 
 LINE_INTERVAL_S = 10.0
 """Without a terminal, a line of progress at most this often."""
@@ -99,7 +102,14 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
     print(f"workspace: {outcome.workspace.root}")
-    print(f"next: autoseg train -w {outcome.workspace.root.name}")
+    print(f"next: {train_command(outcome.workspace)}")
+
+
+def train_command(workspace: "Workspace") -> str:
+    """Return the command that trains a workspace, as one can type it here."""
+    root = workspace.root
+    shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
+    return shlex.join(["autoseg", "train", "-w", str(shown)])
 
 
 class Progress:
@@ -154,6 +164,16 @@ class Progress:
         if event.get("event") == "prepared":
             self.update(
                 f"prepare {event['configuration']}", _int(event["done"]), _int(event["total"])
+            )
+        elif event.get("event") == "validated":
+            name = f"validate {event['configuration']} fold {event['fold']}"
+            self.update(name, _int(event["done"]), _int(event["total"]))
+        elif event.get("event") == "dropped":
+            print(
+                f"{event['configuration']} fold {event['fold']} is not trained: "
+                f"{event.get('reason', 'the budget is too short')}",
+                file=sys.stderr,
+                flush=True,
             )
         elif event.get("event") == "step":
             print(f"{event['name']} ...", file=sys.stderr, flush=True)
@@ -220,6 +240,8 @@ def print_summary(summary: Mapping) -> None:
     if "zip" in summary:
         print(f"model: {summary['model']}")
         print(f"zip: {summary['zip']['path']} ({size_text(summary['zip']['bytes'])})")
+        inside = "a real image of the data set" if summary["has_real_images"] else "no real image"
+        print(f"the model holds {inside} for its verification")
     if "report" in summary:
         print(f"report: {summary['report']}")
 

@@ -14,6 +14,15 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Also write the scores as JSON.")
     ] = None,
+    ignore: Annotated[
+        int | None, typer.Option("--ignore", help="Value of voxels without annotation.")
+    ] = None,
+    background: Annotated[
+        int | None, typer.Option("--background", help="Its value; default: the lowest found.")
+    ] = None,
+    nsd_tolerance: Annotated[
+        float | None, typer.Option("--nsd-tolerance", help="In mm or pixels.")
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Compare predicted masks with references: Dice, IoU, HD95, NSD by case and class."""
@@ -21,7 +30,9 @@ def evaluate(
     from autoseg.evaluate.folders import evaluate_folders
     from autoseg.workspace import write_text
 
-    evaluation = evaluate_folders(predictions, references)
+    evaluation = evaluate_folders(
+        predictions, references, ignore=ignore, background=background, tolerance=nsd_tolerance
+    )
     if output is not None:
         write_text(output, evaluation.to_json())
     if json_:

@@ -23,9 +23,15 @@ def export(
 
     place = open_workspace(workspace)
     plan, dataset = load_plan(place.plan), Dataset.load(place.dataset)
-    if not place.postprocessing.exists():
-        finishing.choose(plan, dataset, place)
-    finishing.export(plan, dataset, place, verification_case=verification_case)
+    finishing.choose(plan, dataset, place)
+    with display.Progress() as progress:
+        finishing.export(
+            plan,
+            dataset,
+            place,
+            verification_case=verification_case,
+            on_event=progress.on_event,
+        )
     if json_:
         display.print_json({"model": str(place.model), "zip": str(place.model_zip)})
         return

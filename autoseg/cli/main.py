@@ -67,8 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else USER_ERROR
     except AutosegError as error:
-        logger.error("%s", error)
         print(error, file=sys.stderr)
+        logger.error("%s", error)
         return USER_ERROR
     except Exception:
         return _report_our_fault()

@@ -31,6 +31,29 @@ BudgetOption = Annotated[
         "--budget", parser=parse.seconds, metavar="TIME", help="Wall-clock time, e.g. 20m or 2h."
     ),
 ]
+PlannerOption = Annotated[
+    str, typer.Option("--planner", help="Who decides: auto, nnunet, resenc_m, resenc_l, ...")
+]
+MemoryOption = Annotated[
+    int | None,
+    typer.Option("--memory", parser=parse.size, metavar="SIZE", help="Of the training device."),
+]
+RamOption = Annotated[
+    int | None,
+    typer.Option("--ram", parser=parse.size, metavar="SIZE", help="Of all processes together."),
+]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
+FoldsOption = Annotated[int | None, typer.Option("--folds", min=2, help="How many folds.")]
+SplitsOption = Annotated[
+    Path | None, typer.Option("--splits", help="Folds as in nnU-Net's splits_final.json.")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE overrides one decision.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Of every random number.")]
+ReplanOption = Annotated[
+    bool, typer.Option("--replan", help="Move training of another plan to superseded/.")
+]
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Folds trained at the same time (over 1: Ray).")
 ]

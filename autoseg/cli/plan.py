@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from autoseg.cli import options, parse
+from autoseg.cli import options
 
 
 def plan(
@@ -14,29 +14,17 @@ def plan(
     ] = None,
     workspace: options.NewWorkspaceOption = None,
     spec: options.SpecOption = None,
-    planner: Annotated[str, typer.Option("--planner", help="Who decides.")] = "auto",
+    planner: options.PlannerOption = "auto",
     budget: options.BudgetOption = None,
-    memory: Annotated[
-        int | None,
-        typer.Option("--memory", parser=parse.size, metavar="SIZE", help="Of the training device."),
-    ] = None,
-    ram: Annotated[
-        int | None,
-        typer.Option("--ram", parser=parse.size, metavar="SIZE", help="Of all processes together."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")] = "auto",
-    folds: Annotated[int | None, typer.Option("--folds", min=2, help="How many folds.")] = None,
-    splits: Annotated[
-        Path | None, typer.Option("--splits", help="Folds as in nnU-Net's splits_final.json.")
-    ] = None,
+    memory: options.MemoryOption = None,
+    ram: options.RamOption = None,
+    device: options.DeviceOption = "auto",
+    folds: options.FoldsOption = None,
+    splits: options.SplitsOption = None,
     group_by: options.GroupOption = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="KEY=VALUE overrides one decision.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of every random number.")] = 0,
-    replan: Annotated[
-        bool, typer.Option("--replan", help="Move training of another plan to superseded/.")
-    ] = False,
+    set_: options.SetOption = None,
+    seed: options.SeedOption = 0,
+    replan: options.ReplanOption = False,
     export_nnunet: Annotated[
         bool, typer.Option("--export-nnunet", help="Also write nnUNetPlans.json.")
     ] = False,

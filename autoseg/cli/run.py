@@ -1,9 +1,5 @@
 """`autoseg run`."""
 
-from typing import Annotated
-
-import typer
-
 from autoseg.cli import options
 
 
@@ -11,9 +7,17 @@ def run(
     dataset: options.DatasetArgument,
     workspace: options.NewWorkspaceOption = None,
     spec: options.SpecOption = None,
-    planner: Annotated[str, typer.Option("--planner", help="Who decides.")] = "auto",
+    planner: options.PlannerOption = "auto",
     budget: options.BudgetOption = None,
+    memory: options.MemoryOption = None,
+    ram: options.RamOption = None,
+    device: options.DeviceOption = "auto",
+    folds: options.FoldsOption = None,
+    splits: options.SplitsOption = None,
     group_by: options.GroupOption = None,
+    set_: options.SetOption = None,
+    seed: options.SeedOption = 0,
+    replan: options.ReplanOption = False,
     workers: options.WorkersOption = 1,
     no_images: options.NoImagesOption = False,
     json_: options.JsonOption = False,
@@ -31,6 +35,14 @@ def run(
         spec=spec,
         planner=planner,
         budget_s=budget,
+        memory_bytes=memory,
+        ram_bytes=ram,
+        device=device,
+        num_folds=folds,
+        splits=splits,
+        overrides=tuple(set_ or ()),
+        seed=seed,
+        replan=replan,
         group_by=group_by,
         command=typed(),
     )

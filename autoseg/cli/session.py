@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,14 +18,25 @@ def open_workspace(root: Path | None) -> Workspace:
     return workspace
 
 
+class LogFile(logging.FileHandler):
+    """The workspace's log; a disk that is full or read-only must not hide the message itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line, or leave it out when the file cannot be written."""
+        with suppress(OSError):
+            super().emit(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: what users must know is printed."""
+
+
 def log_to(workspace: Workspace) -> None:
     """Append everything that is logged to the workspace's log file."""
     if not workspace.root.is_dir():
         return
-    logger = logging.getLogger("autoseg")
-    handler = logging.FileHandler(workspace.log, encoding="utf-8", delay=True)
+    handler = LogFile(workspace.log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logger.addHandler(handler)
+    logging.getLogger("autoseg").addHandler(handler)
 
 
 def typed() -> tuple[str, ...]:

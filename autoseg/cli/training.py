@@ -1,5 +1,6 @@
 """Training with its display, for the commands that train."""
 
+import shlex
 import sys
 
 import typer
@@ -21,7 +22,9 @@ def run_training(options: TrainOptions, *, as_json: bool) -> None:
         with stop_on_signal() as should_stop, display.Progress() as progress:
             train_model(options, progress.on_event, should_stop)
     except (Interrupted, KeyboardInterrupt):
-        command = " ".join(options.command) or f"autoseg train -w {options.workspace.root}"
+        command = display.train_command(options.workspace)
+        if options.command[1:2] == ("train",):
+            command = shlex.join(options.command)
         print(f"stopped; everything is saved. To go on: {command}", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     summary = summarise_run(options.workspace)

@@ -47,10 +47,10 @@ def inspect_case(
     except AutosegError as error:
         findings.append(error_finding(error, case.images))
     try:
-        mask = read_labels(dataset.root / _labels_name(case))
+        mask = read_labels(dataset.root / case.labels)
         classes = to_classes(mask.array[0], dataset.labels)
     except AutosegError as error:
-        findings.append(error_finding(error, (_labels_name(case),)))
+        findings.append(error_finding(error, (case.labels,)))
     if image is not None and mask is not None:
         findings += _grid_findings(case, image, mask)
     if any(finding.severity == "error" for finding in findings):
@@ -89,16 +89,6 @@ def describe(finding: Finding) -> str:
     return f"{', '.join(names)}: {finding.found}" if names else finding.found
 
 
-def _labels_name(case: Case) -> str:
-    if case.labels is None:
-        raise DatasetError(
-            found=f"case {case.id} has no labels",
-            expected="a label map for every case",
-            fix="add the file and plan again",
-        )
-    return case.labels
-
-
 def _channel_findings(dataset: Dataset, case: Case, image: Image) -> list[Finding]:
     findings = []
     names, count = dataset.channels, len(image.array)
@@ -122,7 +112,7 @@ def _error(files: tuple[str, ...], found: str, expected: str, remedy: str) -> Fi
 
 def _grid_findings(case: Case, image: Image, mask: Image) -> list[Finding]:
     """Return how the grids of image and labels differ."""
-    files = (case.images[0], _labels_name(case))
+    files = (case.images[0], case.labels)
     names = Path(files[0]).name, Path(files[1]).name
     shape, mask_shape = image.shape, mask.shape
     if shape != mask_shape:

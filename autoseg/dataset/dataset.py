@@ -31,7 +31,7 @@ class Case(Record):
     id: str
     images: tuple[str, ...]
     """One file a channel, or one file with all channels."""
-    labels: str | None
+    labels: str
     group: str
     """Cases of one group stay in one fold; the case's id where no groups are known."""
 

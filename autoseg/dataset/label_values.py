@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import smallest_type
 from autoseg.runtime.recipe import Labels
+from autoseg.runtime.resample import IGNORE as IGNORE
 
-IGNORE = -1
-"""Class index of voxels without annotation."""
 MAX_UNDECLARED = 32
 """More different values than this in undeclared masks are no classes: noise, or instances."""
 MAX_SHOWN = 10

@@ -1,9 +1,12 @@
 """Which trained folds make the model: chosen on out-of-fold predictions."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from autoseg.errors import TrainingError
+from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import foreground_mean
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
@@ -47,48 +50,86 @@ class Ensemble(Record):
     reason: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """A trained configuration with the scores of cases that it had not seen."""
+
+    candidate: Candidate
+    scores: dict[str, CaseScore]
+    """By case."""
+    unused: tuple[str, ...]
+    """Folds that are trained but not in the model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Comparison:
+    """A configuration and the one with most folds, on the cases that both predicted."""
+
+    trained: _Trained
+    num_cases: int
+    dice: float | None
+    """Of the configuration; None where nothing can be compared."""
+    widest_dice: float | None
+
+    @property
+    def gain(self) -> float:
+        """Dice gained over the one with most folds."""
+        if self.dice is None or self.widest_dice is None:
+            return -math.inf
+        return self.dice - self.widest_dice
+
+
 def choose_ensemble(plan: Plan, workspace: Workspace, results: Sequence[FoldResult]) -> Ensemble:
     """Return the configuration with the best mean out-of-fold Dice, its folds averaged.
+
+    Configurations are compared on the cases that both predicted: those of one fold may be easier
+    than those of another. Without such cases the one with more folds is taken.
 
     Raises
     ------
     TrainingError
         Nothing is trained.
     """
-    candidates = _candidates(plan, results)
-    if not candidates:
+    trained = _find_trained(plan, results)
+    if not trained:
         raise TrainingError(
             found=f"no trained fold of this plan in {workspace.root}",
             expected="the result of at least one fold",
             fix="run `autoseg train` first",
         )
-    best = max(candidates, key=lambda item: -1.0 if item.dice is None else item.dice)
+    widest = max(trained, key=_width)
+    comparisons = [_compare(item, widest) for item in trained]
+    best = widest
+    if widest.candidate.dice is not None:
+        best = max(comparisons, key=lambda item: item.gain).trained
+    chosen = best.candidate
     return Ensemble(
         autoseg_version=autoseg_version(),
         plan_digest=plan.digest(),
-        members=(Member(configuration=best.configuration, folds=best.folds, weight=1.0),),
-        candidates=tuple(candidates),
-        reason=_reason(plan, best, candidates),
+        members=(Member(configuration=chosen.configuration, folds=chosen.folds, weight=1.0),),
+        candidates=tuple(item.candidate for item in trained),
+        reason=" ".join(_reasons(plan, best, widest, comparisons)),
     )
 
 
-def _candidates(plan: Plan, results: Sequence[FoldResult]) -> list[Candidate]:
+def _find_trained(plan: Plan, results: Sequence[FoldResult]) -> list[_Trained]:
     """Return the trained configurations in the plan's order."""
     found = []
     for configuration in plan.configurations:
         own = [item for item in results if item.configuration == configuration.name]
         # A fold "all" has no honest score; it counts where there is nothing else.
-        own = [item for item in own if item.fold != ALL] or own
-        if own:
-            scores = [score for item in own for score in item.scores]
-            found.append(
-                Candidate(
-                    configuration=configuration.name,
-                    folds=tuple(sorted((item.fold for item in own), key=_fold_order)),
-                    num_cases=len(scores),
-                    dice=foreground_mean(scores) if scores else None,
-                )
+        used = [item for item in own if item.fold != ALL] or own
+        if used:
+            scores = [score for item in used for score in item.scores]
+            candidate = Candidate(
+                configuration=configuration.name,
+                folds=tuple(sorted((item.fold for item in used), key=_fold_order)),
+                num_cases=len(scores),
+                dice=foreground_mean(scores) if scores else None,
             )
+            by_case = {score.case_id: score for score in scores}
+            unused = tuple(item.fold for item in own if item not in used)
+            found.append(_Trained(candidate=candidate, scores=by_case, unused=unused))
     return found
 
 
@@ -96,20 +137,63 @@ def _fold_order(fold: str) -> tuple[bool, int]:
     return (fold == ALL, 0 if fold == ALL else int(fold))
 
 
-def _reason(plan: Plan, best: Candidate, candidates: Sequence[Candidate]) -> str:
-    others = [item for item in candidates if item is not best]
-    if best.folds == (ALL,):
-        return f"{best.configuration} is trained on all cases: no case is left to score it."
-    folds = "fold" if len(best.folds) == 1 else "folds"
-    basis = f"{folds} {', '.join(best.folds)} of {plan.num_folds}, {best.num_cases} cases"
-    dice = "no case counts" if best.dice is None else f"mean out-of-fold Dice {best.dice:.4f}"
-    if not others:
-        return f"{best.configuration} is the only trained configuration ({basis}; {dice})."
-    beaten = ", ".join(
-        f"{item.configuration} " + ("without a score" if item.dice is None else f"{item.dice:.4f}")
-        for item in others
+def _width(trained: _Trained) -> tuple[bool, int, float]:
+    """Order by how much is known: a score at all, the number of folds, then the Dice itself."""
+    dice = trained.candidate.dice
+    return (dice is not None, len(trained.candidate.folds), dice or 0.0)
+
+
+def _compare(trained: _Trained, widest: _Trained) -> _Comparison:
+    common = [case for case in widest.scores if case in trained.scores]
+    dices = [
+        foreground_mean([item.scores[case] for case in common]) if common else None
+        for item in (trained, widest)
+    ]
+    return _Comparison(
+        trained=trained, num_cases=len(common), dice=dices[0], widest_dice=dices[1]
     )
-    reason = f"{best.configuration} has the best result ({basis}; {dice}; {beaten})."
-    if any(item.folds != best.folds for item in others):
-        reason += " The configurations are not trained on the same folds, so cases differ."
-    return reason
+
+
+def _reasons(
+    plan: Plan, best: _Trained, widest: _Trained, comparisons: Sequence[_Comparison]
+) -> list[str]:
+    """Return sentences that say why the best configuration was chosen."""
+    name, folds = best.candidate.configuration, best.candidate.folds
+    if folds == (ALL,):
+        return [f"{name} is trained on all cases: no case is left to score it."]
+    basis = f"fold{'s' * (len(folds) > 1)} {', '.join(folds)} of {plan.num_folds}"
+    dice = best.candidate.dice
+    basis += f", {best.candidate.num_cases} cases; "
+    basis += "no case counts" if dice is None else f"mean out-of-fold Dice {dice:.4f}"
+    if len(comparisons) == 1:
+        reasons = [f"{name} is the only trained configuration ({basis})."]
+    else:
+        reasons = [f"{name} is chosen ({basis})."]
+        others = [item for item in comparisons if item.trained is not widest]
+        reasons += [_describe(item, widest) for item in others]
+    reasons += [
+        f"Fold {fold} of {item.trained.candidate.configuration} is not used: it has seen every "
+        "case, so nothing tells how good it is."
+        for item in comparisons
+        for fold in item.trained.unused
+    ]
+    return reasons
+
+
+def _describe(item: _Comparison, widest: _Trained) -> str:
+    """Return one sentence: how a configuration compares with the one with most folds."""
+    candidate, other = item.trained.candidate, widest.candidate
+    if candidate.dice is None:
+        return f"{candidate.configuration} has no score."
+    if item.dice is None or item.widest_dice is None:
+        is_wider = len(other.folds) > len(candidate.folds)
+        merit = "has more folds" if is_wider else "has as many folds and the higher Dice"
+        return (
+            f"{candidate.configuration} (Dice {candidate.dice:.4f}) has no case in common with "
+            f"{other.configuration}, which {merit}."
+        )
+    cases = f"{item.num_cases} case{'s' * (item.num_cases > 1)} in common"
+    return (
+        f"On the {cases} {candidate.configuration} has {item.dice:.4f}, {other.configuration} "
+        f"{item.widest_dice:.4f}."
+    )

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.label_values import to_classes
 from autoseg.ensemble.choose import Ensemble
 from autoseg.ensemble.largest import Counts, Rules, count_case, stack_counts
@@ -68,11 +68,6 @@ class PostprocessingChoice(Record):
     class_dice_in_sample: tuple[float | None, ...]
     class_dice_cross_fitted: tuple[float | None, ...]
     reason: str
-
-    @property
-    def gain_in_sample(self) -> float | None:
-        """Dice gained on the cases that decided."""
-        return _difference(self.dice_in_sample, self.dice)
 
     @property
     def gain_cross_fitted(self) -> float | None:
@@ -175,7 +170,7 @@ def _gather(
             prediction = predictions.get(case.id)
             if prediction is None:
                 raise _missing(case.id, folder)
-            found.append(_count(plan, _label_path(dataset, case), prediction))
+            found.append(_count(plan, dataset.root / case.labels, prediction))
             origins.append(fold)
             patients.append(case.group)
     if len(found) < MIN_CASES:
@@ -190,12 +185,6 @@ def _count(plan: Plan, reference: Path, prediction: Path) -> Counts:
         to_classes(read_labels(reference).array[0], plan.labels),
         len(plan.labels.names),
     )
-
-
-def _label_path(dataset: Dataset, case: Case) -> Path:
-    if case.labels is None:
-        raise ValueError(f"{case.id} was scored but has no labels")
-    return dataset.root / case.labels
 
 
 def _missing(case_id: str, folder: FoldFolder) -> WorkspaceError:

@@ -31,7 +31,7 @@ class Evaluation(Record):
     nsd_tolerance: float
     """In `unit`."""
     values: tuple[int, ...]
-    """Value of each class in the files, found in them; the lowest is the background."""
+    """Value of each class in the files, found in them; the first is the background."""
     ignore: int | None
     scores: tuple[CaseScore, ...]
     summary: Summary
@@ -67,6 +67,7 @@ def evaluate_folders(
     references: Path,
     *,
     ignore: int | None = None,
+    background: int | None = None,
     tolerance: float | None = None,
     num_threads: int = 2,
 ) -> Evaluation:
@@ -78,6 +79,8 @@ def evaluate_folders(
         Folders of label maps, matched by file name without ending.
     ignore
         Value in the references that marks voxels without annotation.
+    background
+        Value of the background; without it the lowest one found.
     tolerance
         Of the NSD; without it the larger of the two finest spacings, the median over cases.
     num_threads
@@ -94,6 +97,8 @@ def evaluate_folders(
         looks = list(pool.map(_look, pairs))
         _raise_all([problem for look in looks for problem in look.problems])
         values = _common_values(looks, ignore)
+        if background is not None:
+            values = (background, *(value for value in values if value != background))
         if tolerance is None:
             spacings = np.median([look.spacing for look in looks], axis=0)
             tolerance = float(np.sort(spacings)[:2].max())
@@ -228,9 +233,12 @@ def _scorer(
 ) -> Callable[[_Pair], CaseScore]:
     """Return the function that scores a pair."""
 
+    order = np.argsort(values)  # the background may be any value
+
     def to_classes(image: Image) -> NDArray[np.int16]:
         labels = image.array[0]
-        classes = np.searchsorted(values, labels).astype(np.int16)
+        positions = np.searchsorted(values, labels, sorter=order)  # the ignored value may be beyond
+        classes = order[positions.clip(max=len(values) - 1)].astype(np.int16)
         if ignore is not None:
             classes[labels == ignore] = -1
         return classes

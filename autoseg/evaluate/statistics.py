@@ -76,14 +76,6 @@ def case_mean(score: CaseScore, metric: Metric = "dice") -> float | None:
     return foreground_mean([score], metric)
 
 
-def bootstrap_interval(
-    values: Sequence[float | None], seed: int
-) -> tuple[float | None, float | None]:
-    """Return the percentile bootstrap interval of the mean over cases; None is not counted."""
-    table = np.array([values], dtype=float).T
-    return _interval(_resampled_means(table, _resamples(len(table), seed))[:, 0])
-
-
 def summarise(scores: Sequence[CaseScore], seed: int = 0) -> Summary:
     """Return means over cases and then over classes, with bootstrap intervals over cases."""
     if not scores:

@@ -97,7 +97,9 @@ def _parity_table(item: Configuration) -> str:
         )
         for parity in item.parity
     ]
-    return f"Agreement of `{item.name}` with the training framework on real cases:\n\n" + _table(
+    kind = item.parity[0].cases if item.parity else "validation"
+    head = f"Agreement of `{item.name}` with the training framework on real {kind} cases:\n\n"
+    return head + _table(
         ("backend", "cases", "same labels", "largest difference of probabilities"), rows
     )
 

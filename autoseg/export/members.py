@@ -124,9 +124,10 @@ def prove_member(
     ExportError
         A backend in full precision disagrees with the training framework on real cases.
     """
+    unseen = _unseen_cases(sources, item)
     samples = parity.draw_samples(
         sources.dataset,
-        _unseen_cases(sources, item),
+        unseen or [case.id for case in sources.dataset.cases],
         sources.plan.configuration(item.name),
         sources.folds[item.name],
     )
@@ -137,16 +138,15 @@ def prove_member(
             parity.require_parity(check, item.name)
         elif not check.label_agreement >= parity.MIN_REDUCED_AGREEMENT:
             continue
-        checks.append(check)
+        checks.append(replace(check, cases="validation" if unseen else "training"))
         timings.append(measure_timing(folder, manifest, item, backend))
     return replace(item, parity=tuple(checks), timings=tuple(timings))
 
 
 def _unseen_cases(sources: Sources, item: Configuration) -> Sequence[str]:
-    """Return cases that a fold has not seen, or all where every fold has seen all."""
+    """Return cases that a fold has not seen: none where every fold has seen all."""
     results = [sources.workspace.fold(item.name, fold).result for fold in item.folds]
-    unseen = [score.case_id for path in results for score in FoldResult.load(path).scores]
-    return unseen or [case.id for case in sources.dataset.cases]
+    return [score.case_id for path in results for score in FoldResult.load(path).scores]
 
 
 def _reduced() -> tuple[Backend, ...]:

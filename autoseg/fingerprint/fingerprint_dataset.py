@@ -11,11 +11,11 @@ from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 from autoseg.fingerprint.intensities import summarise
 from autoseg.fingerprint.measure import Measured, measure_case
 from autoseg.fingerprint.measured_file import load_measured, measured_key, save_measured
-from autoseg.machine import usable_memory
 from autoseg.record import autoseg_version
 
-MEMORY_SHARE = 0.3
-"""Part of the machine's memory that measuring may take."""
+MEMORY_SHARE = 0.4
+"""Part of the memory allowed that cases may take: what they need is told by their compressed size,
+which may be twice too low, and the program needs some itself."""
 MEMORY_PER_FILE_BYTE = 12
 """Memory for one case, by the size of its compressed images: these expand two- to threefold, and
 labels, masks and components take as much again."""
@@ -26,6 +26,7 @@ def measure_dataset(
     folder: Path,
     *,
     num_workers: int,
+    ram_bytes: int,
     on_case: Callable[[str], None],
 ) -> tuple[Fingerprint, tuple[Finding, ...]]:
     """Return the fingerprint of a data set and what is odd about single cases.
@@ -33,6 +34,11 @@ def measure_dataset(
     Each case is read once and its measurements are kept in `folder`: a case whose files have not
     changed is not read again. Threads, not processes: reading, decompressing and hashing leave
     Python's lock, and a process would cost more to start than it gives to most data sets.
+
+    Parameters
+    ----------
+    ram_bytes
+        Memory that all workers together may take.
 
     Raises
     ------
@@ -46,7 +52,7 @@ def measure_dataset(
         on_case(case.id)
         return measured
 
-    with ThreadPoolExecutor(affordable_workers(dataset, num_workers, usable_memory())) as pool:
+    with ThreadPoolExecutor(affordable_workers(dataset, num_workers, ram_bytes)) as pool:
         try:
             cases = list(pool.map(measure, dataset.cases))
         except BaseException:
@@ -76,13 +82,13 @@ def measure_dataset(
     return fingerprint, tuple(findings)
 
 
-def affordable_workers(dataset: Dataset, num_workers: int, memory_bytes: int) -> int:
+def affordable_workers(dataset: Dataset, num_workers: int, ram_bytes: int) -> int:
     """Return how many of the largest cases may be measured at once: `num_workers`, or fewer."""
     largest = 1
     for case in dataset.cases:
         paths = [path for path in dataset.image_paths(case) if path.is_file()]
         largest = max(largest, sum(path.stat().st_size for path in paths))
-    affordable = int(MEMORY_SHARE * memory_bytes / (MEMORY_PER_FILE_BYTE * largest))
+    affordable = int(MEMORY_SHARE * ram_bytes / (MEMORY_PER_FILE_BYTE * largest))
     return max(1, min(num_workers, affordable))
 
 

@@ -16,9 +16,8 @@ from autoseg.record import autoseg_version
 
 def measured_key(dataset: Dataset, case: Case) -> str:
     """Return what a case's measurements depend on: its files by size and time, classes, version."""
-    names = [*case.images, *([case.labels] if case.labels else [])]
     files: list[object] = []
-    for name in names:
+    for name in (*case.images, case.labels):
         path = dataset.root / name
         if not path.exists():
             return ""  # never equal to a stored key: the case is measured, which reports it

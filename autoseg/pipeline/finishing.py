@@ -1,9 +1,7 @@
 """After training: choose the ensemble, export and verify it, write the report."""
 
 import hashlib
-import logging
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble, choose_ensemble
@@ -12,10 +10,11 @@ from autoseg.errors import WorkspaceError
 from autoseg.plan.plan import Plan
 from autoseg.record import autoseg_version
 from autoseg.report.render import render_report
+from autoseg.runtime.manifest import MANIFEST
+from autoseg.train.job import Listeners
 from autoseg.train.records import FoldResult
-from autoseg.workspace import Workspace, append_line, write_text
+from autoseg.workspace import Workspace, write_text
 
-LOG = logging.getLogger("autoseg")
 OnEvent = Callable[[Mapping[str, object]], None]
 
 
@@ -49,10 +48,16 @@ def choose(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
     write_text(workspace.postprocessing, choice.to_json())
 
 
-def export(plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str) -> None:
-    """Write the verified artifact model/ and model.zip."""
+def export(
+    plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str, on_event: OnEvent
+) -> None:
+    """Write the verified artifact model/ and model.zip, unless they are of the same inputs."""
     from autoseg.export.export import export_model
 
+    inputs = _export_inputs(plan, workspace, verification_case)
+    if _is_current(workspace, inputs):
+        return
+    on_event({"event": "step", "name": "export"})
     export_model(
         plan,
         dataset,
@@ -61,6 +66,7 @@ def export(plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_c
         PostprocessingChoice.load(workspace.postprocessing),
         verification_case=verification_case,
     )
+    write_text(workspace.exported_from, inputs + "\n")
 
 
 def finish(
@@ -71,17 +77,21 @@ def finish(
     verification_case: str,
     images: bool,
     on_event: OnEvent,
+    should_stop: Callable[[], bool],
 ) -> None:
-    """Do what comes after training, each step only when its inputs have changed."""
+    """Do what comes after training, each step only when its inputs have changed.
+
+    Raises
+    ------
+    Interrupted
+        `should_stop` answered yes between two steps.
+    """
+    listeners = Listeners(on_event, should_stop)
     on_event({"event": "step", "name": "ensemble"})
     choose(plan, dataset, workspace)
-    inputs = _export_inputs(plan, workspace, verification_case)
-    mark = workspace.exported_from
-    if not _is_current(mark, inputs) or not workspace.model_zip.exists():
-        on_event({"event": "step", "name": "export"})
-        export(plan, dataset, workspace, verification_case=verification_case)
-        write_text(mark, inputs + "\n")
-        append_line(workspace.events, {"event": "exported", "inputs": inputs})
+    listeners.stop_if_asked("the export")
+    export(plan, dataset, workspace, verification_case=verification_case, on_event=on_event)
+    listeners.stop_if_asked("the report")
     on_event({"event": "step", "name": "report"})
     render_report(workspace, images=images)
 
@@ -101,6 +111,9 @@ def _export_inputs(plan: Plan, workspace: Workspace, verification_case: str) -> 
     return digest.hexdigest()
 
 
-def _is_current(mark: Path, inputs: str) -> bool:
-    """Return whether an earlier call has done the step from the same inputs."""
+def _is_current(workspace: Workspace, inputs: str) -> bool:
+    """Return whether an earlier call has exported from the same inputs, and all is still there."""
+    mark = workspace.exported_from
+    if not (workspace.model_zip.exists() and (workspace.model / MANIFEST).exists()):
+        return False
     return mark.exists() and mark.read_text(encoding="utf-8").strip() == inputs

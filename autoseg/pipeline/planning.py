@@ -12,12 +12,12 @@ from autoseg.dataset.dataset import Dataset, Finding, Findings
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.spec import load_spec
 from autoseg.dataset.splits import DEFAULT_FOLDS, Splits, make_splits, read_splits, splits_json
-from autoseg.errors import WorkspaceError
+from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.fingerprint_dataset import measure_dataset
 from autoseg.fingerprint.nnunet_file import load_fingerprint
-from autoseg.machine import Machine, measure_machine, usable_cpus
-from autoseg.pipeline.run_record import load_run
+from autoseg.machine import Machine, measure_machine, usable_cpus, usable_memory
+from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.pipeline.supersede import settle
 from autoseg.plan.export_nnunet import to_nnunet
 from autoseg.plan.overrides import apply_overrides
@@ -90,17 +90,19 @@ def make_plan(
     spec = load_spec(options.spec) if options.spec else None
     dataset = open_dataset(options.dataset, spec, options.group_by)
     workspace = _writable(options.workspace or Path(f"{dataset.name}{SUFFIX}"))
-    machine = measure_machine()
+    machine = _machine(workspace)
     fingerprint, findings = measure_dataset(
         dataset,
         workspace.measured,
         num_workers=machine.num_cpus,
+        ram_bytes=options.ram_bytes or int(RAM_FRACTION * machine.memory_bytes),
         on_case=_counted(on_case, len(dataset.cases)),
     )
     splits, more = _splits(dataset, options)
     findings = (*findings, *more, *check_fingerprint(fingerprint, dataset.cases))
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     plan = apply_overrides(planner(request), options.overrides)
+    plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     write_text(workspace.dataset, dataset.to_json())
     write_text(workspace.fingerprint, fingerprint.to_json())
@@ -128,13 +130,29 @@ def plan_request(
     return PlanRequest(
         fingerprint=fingerprint,
         machine=machine,
-        device=machine.resolve_device(options.device),
+        device=machine.resolve_device(options.device)[0],
         memory_bytes=options.memory_bytes,
         ram_bytes=options.ram_bytes or int(RAM_FRACTION * machine.memory_bytes),
         budget_s=options.budget_s,
         num_folds=num_folds,
         seed=options.seed,
     )
+
+
+def _machine(workspace: Workspace) -> Machine:
+    """Return this machine, with the speed that an earlier plan of the workspace was made for.
+
+    How fast a machine is just now depends on what else runs; planning again must not give another
+    plan for that.
+    """
+    machine = measure_machine()
+    if not workspace.run.exists():
+        return machine
+    try:
+        earlier = RunRecord.load(workspace.run).machine
+    except AutosegError:
+        return machine
+    return earlier if earlier.is_like(machine) else machine
 
 
 def _counted(on_case: Callable[[str, int, int], None], total: int) -> Callable[[str], None]:
@@ -197,6 +215,7 @@ def check_dataset(
             dataset,
             Path(folder),
             num_workers=usable_cpus(),
+            ram_bytes=int(RAM_FRACTION * usable_memory()),
             on_case=_counted(on_case, len(dataset.cases)),
         )
     _, more = make_splits(dataset.cases, None, 0)

@@ -8,6 +8,7 @@ from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.evaluate.statistics import summarise
 from autoseg.pipeline.finishing import load_results
 from autoseg.plan.consistency import load_plan
+from autoseg.runtime.manifest import load_manifest
 from autoseg.workspace import Workspace
 
 
@@ -37,9 +38,16 @@ def summarise_run(workspace: Workspace) -> dict:
     if workspace.model_zip.exists():
         content["model"] = str(workspace.model)
         content["zip"] = _file_facts(workspace.model_zip)
+        content["has_real_images"] = has_real_images(workspace)
     if workspace.report.exists():
         content["report"] = str(workspace.report)
     return content
+
+
+def has_real_images(workspace: Workspace) -> bool:
+    """Return whether the artifact holds an image of the data set (patient data)."""
+    verification = load_manifest(workspace.model).verification
+    return verification is not None and verification.kind == "real"
 
 
 def _file_facts(path: Path) -> dict:

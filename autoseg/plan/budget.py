@@ -1,6 +1,10 @@
 """Dividing the hours of one `autoseg train` among what it is asked to do."""
 
 import math
+from collections.abc import Sequence
+
+from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.plan.rules import ANISOTROPY_RATIO
 
 FINISHING_FRACTION = 0.08
 """Part of the budget kept for validation, ensemble, export and report: they grow with the data."""
@@ -8,6 +12,12 @@ FINISHING_S = 30.0
 """Part of the same that does not grow: loading torch, exporting and verifying one model."""
 MIN_FOLD_S = 15.0
 """A fold with less than this is not worth its validation; folds are dropped instead."""
+
+FEW_SLICES = 20
+"""Volumes with fewer slices than this, far apart, are better seen slice by slice."""
+
+Fold = tuple[str, str]
+"""Configuration and fold."""
 
 
 def seconds_per_fold(available_s: float, num_folds: int, num_workers: int) -> float:
@@ -27,8 +37,41 @@ def seconds_per_fold(available_s: float, num_folds: int, num_workers: int) -> fl
 
 
 def affordable_folds(available_s: float, num_folds: int, num_workers: int) -> int:
-    """Return how many of the folds get at least `MIN_FOLD_S`; the last are dropped first."""
+    """Return how many of the folds get at least `MIN_FOLD_S`."""
     for count in range(num_folds, 0, -1):
         if seconds_per_fold(available_s, count, num_workers) >= MIN_FOLD_S:
             return count
     return 0
+
+
+def preferred_order(plan: Plan, folds: Sequence[Fold]) -> tuple[Fold, ...]:
+    """Return the folds by configuration, the one that suits best first; else as they come."""
+    best = ("2d", "3d_fullres") if _is_sliced(plan) else ("3d_fullres", "2d")
+    order = (*best, "3d_lowres", "3d_cascade_fullres")
+    ranks = {name: rank for rank, name in enumerate(order)}
+    return tuple(sorted(folds, key=lambda fold: ranks.get(fold[0], len(order))))
+
+
+def kept_folds(ordered: Sequence[Fold], count: int) -> tuple[Fold, ...]:
+    """Return at most `count` of the folds in preferred order.
+
+    Whole configurations are dropped as long as there is another, the last first; then folds from
+    the last.
+    """
+    names = list(dict.fromkeys(name for name, _ in ordered))
+    kept = list(ordered)
+    while len(kept) > count and len(names) > 1:
+        last = names.pop()
+        kept = [fold for fold in kept if fold[0] != last]
+    return tuple(kept[:count])
+
+
+def _is_sliced(plan: Plan) -> bool:
+    """Return whether slices are few and far apart, so that 2d suits better than 3d_fullres."""
+    full = next((item for item in plan.configurations if item.name == "3d_fullres"), None)
+    return full is not None and _is_coarse(full) and full.median_shape[0] < FEW_SLICES
+
+
+def _is_coarse(configuration: ConfigurationPlan) -> bool:
+    first, *others = configuration.recipe.spacing
+    return bool(others) and first > ANISOTROPY_RATIO * max(others)

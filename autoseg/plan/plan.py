@@ -123,6 +123,8 @@ class Plan(Record):
     seed: int
     budget_s: float | None
     device: Literal["cpu", "cuda", "mps"]
+    device_index: int | None = None
+    """Which of several devices; None: any."""
     memory_bytes: int
     """Of the training device, for one fold."""
     ram_bytes: int

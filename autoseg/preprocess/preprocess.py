@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,7 @@ from autoseg.errors import AutosegError
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
 from autoseg.runtime.crop import Box
-from autoseg.runtime.images import Image
+from autoseg.runtime.images import Image, read_extent
 from autoseg.runtime.normalise import network_input
 from autoseg.runtime.prepare import (
     place,
@@ -109,6 +110,8 @@ def preprocess(
     targets = [_target(plan, workspace, name) for name in configurations]
     # Volumes first: chunks for 3D patches serve slices too, not the other way round.
     targets.sort(key=lambda target: -len(target.plan.patch_size))
+    for target in targets:
+        target.store.remove_stale()
     memory = _Memory(max(1, plan.ram_bytes - PROGRAM_BYTES))
     workers = _affordable_workers(memory.total, targets, num_workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
@@ -152,7 +155,7 @@ def source_hash(dataset: Dataset, case: Case) -> str:
     """Return a SHA-256 of the names, sizes and times of a case's files."""
     digest = hashlib.sha256()
     for name in (*case.images, case.labels):
-        path = dataset.root / (name or "")
+        path = dataset.root / name
         # A missing file gets its clear error when it is read.
         stat = path.stat() if path.exists() else None
         size, time = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
@@ -205,8 +208,8 @@ def _prepare_case(
     if not missing:
         return
     try:
-        image, labels = read_case(dataset, case)
-        with memory.claim(_peak_bytes(image, missing)):
+        with memory.claim(_peak_bytes(dataset.image_paths(case), missing)):
+            image, labels = read_case(dataset, case)
             _write_all(_Source(case.id, source, image, labels), missing, plan)
     except MemoryError:
         raise AutosegError(
@@ -219,17 +222,20 @@ def _prepare_case(
         raise
 
 
-def _peak_bytes(image: Image, targets: Sequence[_Target]) -> int:
-    """Return the estimated peak of memory while a case is prepared."""
-    channels, *shape = image.array.shape
+def _peak_bytes(paths: Sequence[Path], targets: Sequence[_Target]) -> int:
+    """Return the estimated peak of memory while a case is read and prepared."""
+    try:
+        extent = read_extent(paths)
+    except AutosegError:
+        return 0  # reading the file says what is wrong with it
     new_voxels = 0
     for target in targets:
         recipe = target.plan.recipe
-        old = [shape[axis] for axis in recipe.transpose]
-        change = recipe_change(old, image.geometry.spacing, recipe)
+        old = [extent.shape[axis] for axis in recipe.transpose]
+        change = recipe_change(old, extent.spacing, recipe)
         new_voxels = max(new_voxels, math.prod(change.new_shape))
-    per_new = NEW_VOXEL_BYTES * channels + LABEL_VOXEL_BYTES
-    return math.prod(shape) * OLD_VOXEL_BYTES * channels + new_voxels * per_new
+    per_new = NEW_VOXEL_BYTES * extent.num_channels + LABEL_VOXEL_BYTES
+    return math.prod(extent.shape) * OLD_VOXEL_BYTES * extent.num_channels + new_voxels * per_new
 
 
 def _write_all(source: _Source, targets: Sequence[_Target], plan: Plan) -> None:

@@ -3,13 +3,14 @@
 A case is four files: image and labels as compressed arrays in patch-shaped chunks, the voxels of
 each class as flat indices, and a JSON that is written last: a case is there when its JSON is.
 
-Letters in shapes: C channels, K classes, S' spatial axes of the prepared array, N voxels, D axes.
+Letters in shapes: C channels, K classes, S' spatial axes of the prepared array, N voxels.
 """
 
 import hashlib
 import io
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,8 @@ FLAT_RATIO = 3
 """A patch is flat if its first axis is this many times shorter than the longest."""
 BLOCK_BYTES = 128 * 1024
 """Largest unit of decompression: stays in a core's cache."""
+STALE_S = 3600.0
+"""A temporary file that nobody has written to for this long belongs to nobody."""
 ARRAY_SUFFIXES = (".b2nd", ".labels.b2nd", ".locations.npy")
 
 
@@ -109,11 +112,6 @@ class CaseStore:
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def case_ids(self) -> tuple[str, ...]:
-        """Return the ids of all cases that are there, sorted."""
-        paths = self.folder.glob("*.json")
-        return tuple(sorted(PreparedCase.load(path).case_id for path in paths))
-
     def info(self, case_id: str) -> PreparedCase:
         """Return what is known about a case."""
         if case_id not in self._infos:
@@ -137,12 +135,6 @@ class CaseStore:
         first, last = self.info(case_id).location_offsets[class_index : class_index + 2]
         # Not kept open: each mapping holds a file descriptor, and there may be thousands of cases.
         return np.load(self._path(case_id, ".locations.npy"), mmap_mode="r")[first:last]
-
-    def locations(self, case_id: str, class_index: int) -> NDArray[np.int32]:
-        """Return (N, D) coordinates of voxels of a class (see `flat_locations`)."""
-        shape = self.info(case_id).shape[1:]
-        flat = self.flat_locations(case_id, class_index)
-        return np.stack(np.unravel_index(flat, shape), axis=1).astype(np.int32)
 
     def find(self, case_id: str, *, source_hash: str, recipe_digest: str) -> PreparedCase | None:
         """Return a case if it is there and was made of just this; else None."""
@@ -210,6 +202,13 @@ class CaseStore:
                 expected="a writable folder with enough free space",
                 fix="free space or choose another folder with -w; then run the same command again",
             ) from error
+
+    def remove_stale(self) -> None:
+        """Remove what writers left that were killed more than `STALE_S` ago."""
+        for path in self.folder.glob(".*.tmp"):
+            with suppress(OSError):
+                if time.time() - path.stat().st_mtime > STALE_S:
+                    path.unlink()
 
     def remove(self, case_id: str) -> None:
         """Remove what there is of a case."""

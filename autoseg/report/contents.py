@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -55,6 +55,8 @@ class Contents:
     fingerprint: Fingerprint | None
     plan: Plan | None
     folds: tuple[FoldContents, ...]
+    dropped: tuple[tuple[str, str], ...]
+    """Configuration and number of folds that the budget was too short for, and that lack a result."""
     ensemble: Ensemble | None
     postprocessing: PostprocessingChoice | None
     run: Content
@@ -84,13 +86,15 @@ def read_contents(workspace: Workspace) -> Contents:
     ordered = sorted(
         findings.findings if findings else (), key=lambda item: SEVERITIES.index(item.severity)
     )
+    folds = _read_folds(workspace, plan) if plan else ()
     return Contents(
         workspace=workspace,
         dataset=dataset,
         findings=tuple(ordered),
         fingerprint=fingerprint,
         plan=plan,
-        folds=_read_folds(workspace, plan) if plan else (),
+        folds=folds,
+        dropped=_read_dropped(workspace, plan, folds) if plan else (),
         ensemble=_of_plan(_load(Ensemble, workspace.ensemble), plan),
         postprocessing=_of_plan(_load(PostprocessingChoice, workspace.postprocessing), plan),
         run=_load_json(workspace.run),
@@ -117,6 +121,24 @@ def _read_folds(workspace: Workspace, plan: Plan) -> tuple[FoldContents, ...]:
                 if item.settings or item.result or item.metrics:
                     found.append(item)
     return tuple(found)
+
+
+def _read_dropped(
+    workspace: Workspace, plan: Plan, folds: Sequence[FoldContents]
+) -> tuple[tuple[str, str], ...]:
+    """Return configuration and fold of what was dropped and has not been trained since."""
+    done = {(item.configuration, item.fold) for item in folds if item.result}
+    dropped = {
+        (str(line.get("configuration")), str(line.get("fold")))
+        for line in _read_lines(workspace.events)
+        if line.get("event") == "dropped"
+    }
+    return tuple(
+        (item.name, fold)
+        for item in plan.configurations
+        for fold in (*map(str, range(plan.num_folds)), ALL)
+        if (item.name, fold) in dropped - done
+    )
 
 
 def _load(kind: type[R], path: Path) -> R | None:

@@ -110,8 +110,6 @@ def _places(count: int) -> list[tuple[str, int]]:
 def _slice_of(dataset: Dataset, case: Case, prediction_path: Path) -> _Slice | None:
     """Return the slice of a case with the largest reference, zoomed to where something is."""
     image = read_image(dataset.image_paths(case))
-    if case.labels is None:
-        return None
     reference = to_classes(read_labels(dataset.root / case.labels).array[0], dataset.labels)
     prediction = to_classes(read_labels(prediction_path).array[0], dataset.labels)
     if not image.shape == reference.shape == prediction.shape:

@@ -162,7 +162,8 @@ def _plan_command(contents: Contents, plan: Plan) -> str:
     root = str(contents.dataset.root) if contents.dataset else plan.dataset_name
     parts = ["autoseg", "plan", root, "-w", contents.workspace.root.name]
     parts += ["--planner", plan.planner, "--folds", str(plan.num_folds), "--seed", str(plan.seed)]
-    parts += ["--device", plan.device, "--memory", f"{plan.memory_bytes}B"]
+    device = plan.device if plan.device_index is None else f"{plan.device}:{plan.device_index}"
+    parts += ["--device", device, "--memory", f"{plan.memory_bytes}B"]
     if plan.budget_s is not None:
         parts += ["--budget", f"{plan.budget_s:.0f}s"]
     return shlex.join(parts)

@@ -9,7 +9,7 @@ from typing import Literal
 from .errors import AutosegError
 from .images import case_stem, file_ending, is_image, output_ending
 
-CHANNEL_SUFFIX = re.compile(r"(.+)_(\d{4})")
+CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's rule: `<case>_0000` is the first channel of a case."""
 
 
@@ -35,7 +35,6 @@ class Outcome:
     output: Path | None = None
     message: str = ""
     """Why it failed."""
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,19 +81,20 @@ def find_cases(
         Channels that the model takes.
     """
     files, outcomes = _list_files(inputs)
-    groups: dict[tuple[Path, str], dict[int, Path]] = {}
+    groups: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
     for path in files:
         case_id, channel = _split_name(path, channel_files)
-        groups.setdefault((path.parent, case_id), {})[channel] = path
+        groups.setdefault((path.parent, case_id), []).append((channel, path))
     cases: dict[str, InputCase] = {}
-    for (_, case_id), channels in groups.items():
+    for (_, case_id), found in groups.items():
+        channels = sorted(found)
         problem = _wrong_channels(channels, num_channels)
         if case_id in cases:
-            problem = f"{cases[case_id].paths[0]} and {min(channels.values())} have the same name"
+            problem = f"{cases[case_id].paths[0]} and {channels[0][1]} have the same name"
         if problem:
             outcomes.append(Outcome(case_id, "failed", message=problem))
         else:
-            cases[case_id] = InputCase(case_id, tuple(channels[key] for key in sorted(channels)))
+            cases[case_id] = InputCase(case_id, tuple(path for _, path in channels))
     return list(cases.values()), outcomes
 
 
@@ -121,14 +121,17 @@ def _split_name(path: Path, channel_files: str) -> tuple[str, int]:
     """Return a file's case and channel."""
     stem = case_stem(path)
     match = CHANNEL_SUFFIX.fullmatch(stem) if channel_files == "suffix" else None
-    return (match.group(1), int(match.group(2))) if match else (stem, 0)
+    return (match["case"], int(match["channel"])) if match else (stem, 0)
 
 
-def _wrong_channels(channels: dict[int, Path], num_channels: int) -> str | None:
+def _wrong_channels(channels: Sequence[tuple[int, Path]], num_channels: int) -> str | None:
     """Return what is wrong with the files of a case; one file may hold all channels."""
-    if sorted(channels) in ([0], list(range(num_channels))):
+    numbers = [number for number, _ in channels]
+    if numbers in ([0], list(range(num_channels))):
         return None
-    names = ", ".join(path.name for path in sorted(channels.values()))
+    names = ", ".join(path.name for _, path in channels)
+    if len(set(numbers)) < len(numbers):
+        return f"found {names}, expected one file a channel; take the others out of the folder"
     return f"found the channels {names}, expected {num_channels} files _0000 and so on"
 
 

@@ -38,6 +38,16 @@ class Geometry:
 
 
 @dataclass(frozen=True)
+class Extent:
+    """How large an image is, as its file's header tells."""
+
+    num_channels: int
+    shape: tuple[int, ...]
+    """Spatial axes, voxels."""
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Image:
     """Voxels (C, *S) in the type of the file, with their geometry."""
 

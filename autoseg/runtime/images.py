@@ -4,8 +4,10 @@ Letters in shapes: C channels, K classes, S spatial axes (ZYX or YX).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 
 from . import nifti, pictures, volumes
 from .errors import AutosegError
+from .geometry import Extent
 from .geometry import Geometry as Geometry
 from .geometry import Image as Image
 
+T = TypeVar("T")
 NIFTI_FORMATS = (".nii.gz", ".nii")
 VOLUME_FORMATS = (*NIFTI_FORMATS, ".nrrd", ".mha", ".mhd")
 PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
@@ -93,6 +97,18 @@ def read_image(paths: Sequence[Path]) -> Image:
     for path, image in zip(paths[1:], images[1:], strict=True):
         _require_same_grid(paths[0], first, path, image)
     return Image(np.concatenate([image.array for image in images]), first.geometry)
+
+
+def read_extent(paths: Sequence[Path]) -> Extent:
+    """Return how large the image in one file, or in one file a channel, is: from headers alone.
+
+    Raises
+    ------
+    AutosegError
+        A file is missing, or its header makes no sense.
+    """
+    extents = [_decode(path, _format(path).read_extent) for path in paths]
+    return replace(extents[0], num_channels=sum(item.num_channels for item in extents))
 
 
 def read_labels(path: Path) -> Image:
@@ -194,7 +210,30 @@ def _volume_format(ending: str) -> ModuleType:
     return nifti if ending in NIFTI_FORMATS else volumes
 
 
+def _format(path: Path) -> ModuleType:
+    ending = file_ending(path)
+    return _volume_format(ending) if ending in VOLUME_FORMATS else pictures
+
+
 def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
+    def decode(path: Path) -> Image:
+        if _format(path) is not pictures:
+            return _format(path).read(path)
+        array = read_picture(path)
+        return Image(array, Geometry((1.0,) * (array.ndim - 1), unit="pixel"))
+
+    image = _decode(path, decode)
+    if 0 in image.array.shape:
+        raise AutosegError(
+            found=f"{path}: an image without voxels, shape {image.shape}",
+            expected="at least one voxel along every axis",
+            fix="export the file again",
+        )
+    return image
+
+
+def _decode(path: Path, decode: Callable[[Path], T]) -> T:
+    """Return what `decode` makes of a file, with errors that say what is wrong with the file."""
     ending = file_ending(path)
     if not path.is_file():
         raise AutosegError(
@@ -203,11 +242,7 @@ def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
             fix="add the file or correct its name",
         )
     try:
-        if ending in VOLUME_FORMATS:
-            image = _volume_format(ending).read(path)
-        else:
-            array = read_picture(path)
-            image = Image(array, Geometry((1.0,) * (array.ndim - 1), unit="pixel"))
+        return decode(path)
     except (AutosegError, MemoryError):
         raise
     except Exception as error:
@@ -217,13 +252,6 @@ def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
             expected=f"a whole {ending} file",
             fix="copy or export the file again; it is truncated, damaged or of another kind",
         ) from error
-    if 0 in image.array.shape:
-        raise AutosegError(
-            found=f"{path}: an image without voxels, shape {image.shape}",
-            expected="at least one voxel along every axis",
-            fix="export the file again",
-        )
-    return image
 
 
 def _last_line(error: Exception) -> str:

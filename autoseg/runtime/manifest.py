@@ -36,6 +36,8 @@ class Parity:
     """How well an exported network agrees with the training framework on real cases."""
 
     backend: Literal["onnx", "torch", "torch-bf16"]
+    cases: Literal["validation", "training"] = "validation"
+    """`training`: every fold has seen them, there were no others."""
     num_cases: int
     num_voxels: int
     label_agreement: float

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from . import nifti_header
 from .errors import AutosegError
-from .geometry import Geometry, Image
+from .geometry import Extent, Geometry, Image
 
 CHUNK = 1 << 16
 """Compressed bytes at a time; zlib expands at most a thousandfold, so memory stays bounded."""
@@ -39,9 +39,7 @@ def read(path: Path) -> Image:
         The file is truncated or damaged.
     """
     pieces = _pieces(path)
-    head = _gather(pieces, b"", nifti_header.SIZE)
-    head = _gather(pieces, head, nifti_header.required_size(head))
-    header = nifti_header.parse(path, head)
+    head, header = _read_header(path, pieces)
     kind = np.dtype(nifti_header.KINDS[header.code]).newbyteorder(header.byte_order)
     count = header.num_channels * math.prod(header.shape)
     voxels = _fill(itertools.chain([head], pieces), header.offset, count, kind)
@@ -54,6 +52,13 @@ def read(path: Path) -> Image:
         kind = np.float64 if array.dtype == np.float64 else np.float32
         array = array.astype(kind) * kind(header.slope) + kind(header.intercept)
     return Image(array, header.geometry)
+
+
+def read_extent(path: Path) -> Extent:
+    """Return how large a NIfTI image is, from the beginning of its file."""
+    _, header = _read_header(path, _pieces(path))
+    colours = 3 if np.dtype(nifti_header.KINDS[header.code]).shape else 1
+    return Extent(header.num_channels * colours, header.shape, header.geometry.spacing)
 
 
 def write(path: Path, array: NDArray, geometry: Geometry) -> None:
@@ -77,6 +82,13 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
         for start in range(0, len(voxels), 16 * CHUNK):
             file.write(coder.compress(voxels[start : start + 16 * CHUNK]))
         file.write(coder.flush())
+
+
+def _read_header(path: Path, pieces: Iterator[bytes]) -> tuple[bytes, nifti_header.Header]:
+    """Return a file's header, and the bytes that were taken from `pieces` to read it."""
+    head = _gather(pieces, b"", nifti_header.SIZE)
+    head = _gather(pieces, head, nifti_header.required_size(head))
+    return head, nifti_header.parse(path, head)
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from . import volumes
 from .errors import AutosegError
+from .geometry import Extent
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
@@ -30,6 +32,20 @@ def read_colours(path: Path) -> NDArray:
 def read_indices(path: Path) -> NDArray:
     """Return (C, *S) with palette indices instead of colours."""
     return _read(path, _indices)
+
+
+def read_extent(path: Path) -> Extent:
+    """Return how large a picture is, from the header of its file."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            pages, size = getattr(picture, "n_frames", 1), picture.size[::-1]  # XY -> YX
+            channels = 3 if picture.mode == "P" else len(picture.getbands())
+    except (Image.DecompressionBombError, Image.UnidentifiedImageError):
+        return volumes.read_extent(path)
+    shape = (pages, *size) if pages > 1 else size
+    return Extent(channels, shape, (1.0,) * len(shape))
 
 
 def write(path: Path, array: NDArray) -> None:

@@ -1,7 +1,6 @@
 """An artifact at work: from image files to label files, without training code."""
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -37,7 +36,7 @@ class PredictOptions:
     probabilities: bool = False
     """Write the probability of each class too."""
     overwrite: bool = False
-    """Predict again what is there already."""
+    """Write again what is there already; else only files that are missing are written."""
 
 
 def predict_files(
@@ -84,12 +83,20 @@ def _outcomes(
     waiting = []
     for case in cases:
         target = output / case.output_name
-        if target.exists() and not options.overwrite:
-            yield Outcome(case.case_id, "skipped", target)
-        else:
+        if _missing(target, model, options):
             waiting.append(case)
+        else:
+            yield Outcome(case.case_id, "skipped", target)
     for case, future in _read_ahead(waiting, model):
         yield _predict_case(case, future, model, output / case.output_name, options)
+
+
+def _missing(target: Path, model: Model, options: PredictOptions) -> list[Path]:
+    """Return the files of a case that are to be written: the labels, and what was asked besides."""
+    paths = [target]
+    if options.probabilities:
+        paths.append(_beside(target, model.manifest.dimensions))
+    return paths if options.overwrite else [path for path in paths if not path.exists()]
 
 
 def _read_ahead(
@@ -126,31 +133,32 @@ def _predict_case(
     options: PredictOptions,
 ) -> Outcome:
     """Predict and write one case; whatever goes wrong becomes its outcome."""
-    start = time.perf_counter()
     done = partial(Outcome, case.case_id)
+    missing = _missing(target, model, options)
     try:
         image, parts = future.result()
         result = model.predict_prepared(parts, options.effort, probabilities=options.probabilities)
-        if result.probabilities is not None:
-            write_probabilities(_beside(target), result.probabilities, image.geometry)
-        write_labels(target, result.labels, image.geometry)
+        if target in missing:
+            write_labels(target, result.labels, image.geometry)
+        beside = _beside(target, model.manifest.dimensions)
+        if result.probabilities is not None and beside in missing:
+            write_probabilities(beside, result.probabilities, image.geometry)
     except AutosegError as error:
-        return done("failed", message=str(error), seconds=time.perf_counter() - start)
+        return done("failed", message=str(error))
     except MemoryError:
         return done("failed", message="not enough memory for this image")
     except Exception as error:
         LOG.exception("%s failed", case.case_id)
         return done("failed", message=f"{type(error).__name__}: {error}")
-    return done("done", target, seconds=time.perf_counter() - start)
+    return done("done", target)
 
 
-def _beside(target: Path) -> Path:
-    """Return the file of the probabilities that belong to a label file."""
+def _beside(target: Path, dimensions: int) -> Path:
+    """Return the file of the probabilities that belong to a label file: 2D formats hold none."""
     ending = file_ending(target)
     stem = target.name[: -len(ending)]
-    return target.with_name(
-        stem + ("_probabilities" + ending if ending in VOLUME_FORMATS else ".npz")
-    )
+    is_volume = dimensions == 3 and ending in VOLUME_FORMATS
+    return target.with_name(stem + ("_probabilities" + ending if is_volume else ".npz"))
 
 
 def _make_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 Letters in shapes: C channels, S spatial axes (ZYX or YX). SimpleITK's XYZ is reversed here.
 """
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AutosegError
-from .geometry import Geometry, Image
+from .geometry import Extent, Geometry, Image
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -33,6 +34,18 @@ def read(path: Path) -> Image:
             fix="split the file into one file a time point or channel",
         )
     return Image(array, _geometry(path, image, array.ndim - 1))
+
+
+def read_extent(path: Path) -> Extent:
+    """Return how large a volume or picture is, from the header of its file."""
+    import SimpleITK as sitk
+
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    size = reader.GetSize()
+    channels = reader.GetNumberOfComponents() * math.prod(size[3:])
+    return Extent(channels, size[:3][::-1], reader.GetSpacing()[:3][::-1])  # XYZ -> ZYX
 
 
 def _geometry(path: Path, image: "sitk.Image", dimensions: int) -> Geometry:

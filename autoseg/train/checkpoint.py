@@ -1,8 +1,10 @@
 """Checkpoints: written at once or not at all, two kept, read without running anything in them."""
 
+import logging
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -15,7 +17,7 @@ from autoseg.record import Record
 from autoseg.train.loop import Learner
 from autoseg.workspace import FoldFolder
 
-SCHEMA_VERSION = 1
+LOG = logging.getLogger("autoseg")
 
 
 class Standing(Record):
@@ -45,10 +47,10 @@ def save_checkpoint(folder: FoldFolder, learner: Learner, standing: Standing) ->
         "scaler": learner.scaler.state_dict(),
         "random": torch.get_rng_state(),
     }
-    temporary = _write(folder.last, content)
-    if folder.last.exists():
-        folder.last.replace(folder.previous)
-    temporary.replace(folder.last)
+    with _written(folder.last, content) as temporary:
+        if folder.last.exists():
+            folder.last.replace(folder.previous)
+        temporary.replace(folder.last)
 
 
 def restore_checkpoint(folder: FoldFolder, learner: Learner, plan_digest: str) -> Standing | None:
@@ -62,20 +64,42 @@ def restore_checkpoint(folder: FoldFolder, learner: Learner, plan_digest: str) -
     paths = [path for path in (folder.last, folder.previous) if path.exists()]
     for path in paths:
         content = _read(path)
-        if content is None:
-            continue
-        standing = Standing.model_validate(content["standing"])
-        if standing.plan_digest != plan_digest:
-            raise _foreign(path)
+        if content is not None:
+            if content["standing"].plan_digest != plan_digest:
+                raise _foreign(path)
+            if _take_over(learner, content):
+                return content["standing"]
+        LOG.warning("%s is damaged", path)
+    if paths:
+        raise _unreadable(paths[0])
+    return None
+
+
+def _take_over(learner: Learner, content: dict[str, Any]) -> bool:
+    """Return whether the learner could take over the whole content."""
+    try:
         learner.model.load_state_dict(content["model"])
         learner.ema.model.load_state_dict(content["averaged"])
         learner.optimizer.load_state_dict(content["optimizer"])
         learner.scaler.load_state_dict(content["scaler"])
         torch.set_rng_state(content["random"])
-        return standing
-    if paths:
-        raise _unreadable(paths[0])
-    return None
+    except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
+        return False
+    return True
+
+
+def refuse_foreign(folder: FoldFolder, plan_digest: str) -> None:
+    """Raise a WorkspaceError if there are weights of another plan; they would be lost."""
+    for path in (folder.final, folder.last, folder.previous):
+        content = _read(path) if path.exists() else None
+        if content is not None and content["standing"].plan_digest != plan_digest:
+            raise _foreign(path)
+
+
+def remove_rests(folder: FoldFolder) -> None:
+    """Remove what a process that was killed has left half written; no other may be at work."""
+    for path in folder.root.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], standing: Standing) -> None:
@@ -87,7 +111,8 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], standing: Standing) 
         The disk is full or the folder cannot be written; nothing is left behind.
     """
     content = {"standing": standing.model_dump(), "weights": dict(weights)}
-    _write(path, content).replace(path)
+    with _written(path, content) as temporary:
+        temporary.replace(path)
 
 
 def load_weights(path: Path, plan_digest: str) -> tuple[dict[str, Tensor], Standing]:
@@ -99,16 +124,16 @@ def load_weights(path: Path, plan_digest: str) -> tuple[dict[str, Tensor], Stand
         The file is missing, unreadable, or belongs to another plan.
     """
     content = _read(path) if path.exists() else None
-    if content is None:
+    if content is None or "weights" not in content:
         raise _unreadable(path)
-    standing = Standing.model_validate(content["standing"])
-    if standing.plan_digest != plan_digest:
+    if content["standing"].plan_digest != plan_digest:
         raise _foreign(path)
-    return content["weights"], standing
+    return content["weights"], content["standing"]
 
 
-def _write(path: Path, content: dict[str, Any]) -> Path:
-    """Write beside `path` and return the temporary file, complete and on the disk."""
+@contextmanager
+def _written(path: Path, content: dict[str, Any]) -> Iterator[Path]:
+    """Yield a file beside `path`, complete and on the disk, that the body renames."""
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,21 +141,25 @@ def _write(path: Path, content: dict[str, Any]) -> Path:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        yield temporary
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise WorkspaceError(
             found=f"{path} cannot be written: {getattr(error, 'strerror', None) or error}",
             expected="a writable folder with enough free space",
             fix="free space, then run the same command again: it goes on from the last checkpoint",
         ) from error
-    return temporary
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """Return a file's content on the CPU; None if it is damaged."""
+    """Return a file's content on the CPU, its "standing" as a record; None if it is damaged."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {**content, "standing": Standing.model_validate(content["standing"])}
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return None
+    except (KeyError, TypeError, ValueError):  # it can be loaded, but is not what we write
         return None
 
 

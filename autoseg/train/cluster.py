@@ -16,8 +16,10 @@ from typing import Any, final
 
 from autoseg.errors import TrainingError
 from autoseg.train.crew import Crew, num_gpus
-from autoseg.train.fold import finished, train_fold
+from autoseg.train.device import check_device
+from autoseg.train.fold import train_fold
 from autoseg.train.job import FoldJob, Listeners, OnProgress, ShouldStop
+from autoseg.train.origin import as_begun, finished
 from autoseg.train.records import FoldResult
 
 CHILD_ENVIRONMENT = {
@@ -62,10 +64,12 @@ def train_folds(
         return [train_fold(job, on_progress, should_stop) for job in jobs]
     done = [finished(job) for job in jobs]
     left = [
-        replace(job, root=job.root.absolute())
+        as_begun(replace(job, root=job.root.absolute()))
         for job, result in zip(jobs, done, strict=True)
         if result is None
     ]
+    if left and address is None:
+        check_device(left[0].device)
     if left:
         with _cluster(left, num_workers, address) as ray:
             listeners = Listeners(on_progress, should_stop)

@@ -4,7 +4,6 @@ Ray comes in as an object; this module imports nothing of it. Progress and stop 
 through files in the fold's folder, so that all processes must see the workspace under one path.
 """
 
-import json
 import logging
 import time
 from collections import Counter, deque
@@ -14,6 +13,7 @@ from typing import Any, Protocol, final
 from autoseg.errors import AutosegError, TrainingError
 from autoseg.train.fold import train_fold
 from autoseg.train.job import FoldJob, Interrupted, Listeners
+from autoseg.train.lines import read_lines
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, append_line
 
@@ -160,26 +160,26 @@ class Crew:
 
 @final
 class FoldLog:
-    """The lines of a fold's metrics that the listener has not heard."""
+    """What a fold's worker has written of its progress and the listener has not heard."""
 
     def __init__(self, job: FoldJob) -> None:
-        self._place: dict[str, object] = {
-            "event": "trained",
-            "configuration": job.configuration,
-            "fold": job.fold,
-        }
-        self._path = job.folder.metrics
+        self._job = job
         self._step = 0
+        self._validated: set[str] = set()
         list(self.new_lines())
 
     def new_lines(self) -> Iterator[dict[str, object]]:
-        """Yield the lines written since the last call."""
-        text = self._path.read_text(encoding="utf-8") if self._path.exists() else ""
-        for part in text.split("\n")[:-1]:  # what follows the last newline is being written
-            line = json.loads(part)
+        """Yield events of the steps and of the validation since the last call."""
+        place = {"configuration": self._job.configuration, "fold": self._job.fold}
+        for line in read_lines(self._job.folder.metrics):
             if line["step"] > self._step:
                 self._step = line["step"]
-                yield self._place | line
+                yield {"event": "trained", **place, **line}
+        validated = {line["score"]["case_id"] for line in read_lines(self._job.folder.scores)}
+        if not validated <= self._validated:
+            self._validated = validated
+            total = len(self._job.val_cases)
+            yield {"event": "validated", **place, "done": len(validated), "total": total}
 
 
 def num_gpus(job: FoldJob) -> int:

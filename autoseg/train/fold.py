@@ -1,16 +1,18 @@
 """One fold: train, validate, write the result. A plain function that any process can run."""
 
-import json
 import time
 
 import torch
 
 from autoseg.infer.predict import load_network
 from autoseg.record import autoseg_version
-from autoseg.train.checkpoint import load_weights
+from autoseg.train.checkpoint import load_weights, remove_rests
+from autoseg.train.device import check_device, memory_told
 from autoseg.train.job import FoldJob as FoldJob
 from autoseg.train.job import Interrupted as Interrupted
 from autoseg.train.job import Listeners, OnProgress, ShouldStop
+from autoseg.train.lock import held
+from autoseg.train.origin import as_begun, check_cases, check_request, finished
 from autoseg.train.probe import execution_of, run_settings
 from autoseg.train.records import FoldResult
 from autoseg.train.sampling import Batches
@@ -20,6 +22,8 @@ from autoseg.workspace import write_text
 
 CACHE_FRACTION = 0.25
 """Part of the memory we may use that keeps prepared cases decompressed."""
+LOCK_WAIT_S = 5.0
+"""A process that was killed needs a moment to end."""
 
 
 def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -> FoldResult:
@@ -30,15 +34,25 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
     Interrupted
         `should_stop` answered yes; everything is saved.
     TrainingError
-        The loss is no longer finite, or a prepared case cannot be read.
+        Another process trains the fold; it was begun with other cases or another length; the
+        device is missing or its memory full; the loss is no longer finite; a prepared case cannot
+        be read.
     WorkspaceError
         The workspace cannot be written, or holds weights of another plan.
     """
     started = time.monotonic()
-    done = finished(job)
-    if done is not None:
-        return done
-    listeners = Listeners(on_progress, should_stop)
+    with held(job.folder.lock, LOCK_WAIT_S), memory_told(job.name):
+        check_request(job)
+        check_cases(job)
+        done = finished(job)
+        if done is not None:
+            return done
+        check_device(job.device)
+        remove_rests(job.folder)
+        return _train(as_begun(job), Listeners(on_progress, should_stop), started)
+
+
+def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
     torch.set_num_threads(job.num_threads)
     if torch.device(job.device).type == "cuda":
         torch.backends.cudnn.benchmark = True  # every patch has the same shape
@@ -60,20 +74,11 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
         train_seconds=standing.elapsed_s,
         validation_seconds=validation_s,
         scores=scores,
+        request=settings.request,
+        cases_digest=settings.cases_digest,
     )
     write_text(job.folder.result, result.to_json())
     return result
-
-
-def finished(job: FoldJob) -> FoldResult | None:
-    """Return the result of a fold that this plan has trained already; else None."""
-    path = job.folder.result
-    if not path.exists():
-        return None
-    # Results of another plan, or of another version, are not read as ours.
-    if json.loads(path.read_bytes()).get("plan_digest") != job.plan.digest():
-        return None
-    return FoldResult.load(path)
 
 
 def _batches(job: FoldJob) -> Batches:

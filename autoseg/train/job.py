@@ -7,6 +7,7 @@ from pathlib import Path
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseStore
+from autoseg.train.records import Request
 from autoseg.workspace import FoldFolder, Workspace
 
 CHECKPOINT_INTERVAL_S = 45.0
@@ -38,6 +39,8 @@ class FoldJob:
     """Uses no clock: the same steps give the same weights."""
     budget_s: float | None = None
     """Active seconds for training from now on, validation excluded."""
+    request: Request | None = None
+    """What the number of steps or the budget was found from, if a command asked for it."""
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
 
     @property

@@ -12,6 +12,8 @@ from autoseg.train.loss import DeepSupervised, DiceAndCrossEntropy
 
 FUSED_KINDS = ("cpu", "cuda")
 """Kinds of devices whose optimisers change all weights in one pass."""
+NEVER = 2**31 - 1
+"""Steps, more than any run has."""
 
 
 def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: int) -> Learner:
@@ -23,7 +25,7 @@ def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: 
         model=model,
         optimizer=_optimizer(model, configuration.training, fused=execution.kind in FUSED_KINDS),
         ema=Ema(model, configuration.training.ema_decay),
-        scaler=torch.amp.GradScaler(execution.kind, enabled=execution.precision == "fp16"),
+        scaler=_scaler(execution),
     )
 
 
@@ -33,6 +35,21 @@ def build_loss(training: TrainingPlan) -> nn.Module:
     return DeepSupervised(inner, weights=training.supervision_weights)
 
 
+def _scaler(execution: Execution) -> torch.amp.GradScaler:
+    """Return what leaves out a step whose gradients are not finite, without waiting for the device.
+
+    Only fp16 needs a scale; elsewhere it is 1, and a skipped step merely halves it.
+    """
+    if execution.precision == "fp16":
+        return torch.amp.GradScaler(execution.kind)
+    return torch.amp.GradScaler(
+        execution.kind,
+        init_scale=1.0,
+        growth_interval=NEVER,
+        enabled=execution.kind in FUSED_KINDS,
+    )
+
+
 def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.optim.Optimizer:
     """Return the plan's optimiser; its learning rate is set before each step."""
     parameters = list(model.parameters())
@@ -40,7 +57,7 @@ def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.op
         return torch.optim.AdamW(
             parameters, lr=plan.peak_lr, weight_decay=plan.weight_decay, fused=fused
         )
-    return torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         parameters,
         lr=plan.peak_lr,
         momentum=plan.momentum,
@@ -48,3 +65,8 @@ def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.op
         weight_decay=plan.weight_decay,
         fused=fused,
     )
+    if plan.momentum > 0:
+        # torch's fused SGD would go on from memory as it finds it if the first step is left out.
+        for parameter in parameters:
+            optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer

@@ -48,7 +48,7 @@ class Learner:
     optimizer: torch.optim.Optimizer
     ema: Ema
     scaler: torch.amp.GradScaler
-    """Enabled in fp16 only."""
+    """Leaves out steps whose gradients are not finite."""
 
 
 def train(

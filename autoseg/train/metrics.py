@@ -1,6 +1,5 @@
 """The record of a run: metrics.jsonl, read by the report, the monitor and the display."""
 
-import json
 import math
 import time
 from typing import final
@@ -9,9 +8,10 @@ import torch
 
 from autoseg.errors import TrainingError
 from autoseg.train.job import FoldJob, Listeners
+from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult
 from autoseg.train.records import RunSettings
-from autoseg.workspace import append_line, write_text
+from autoseg.workspace import append_line
 
 NUM_LINES = 200
 """Lines of a whole run, about."""
@@ -46,7 +46,7 @@ class Metrics:
         self._loss: torch.Tensor | None = None
         self._norm: torch.Tensor | None = None
         self._dice: float | None = None
-        _drop_lines_after(job, step)
+        keep_lines(job.folder.metrics, lambda line: line["step"] <= step)
 
     def add(self, result: StepResult) -> None:
         """Take in a step without waiting for the device."""
@@ -122,19 +122,3 @@ class Metrics:
             "patches_per_second": rate,
         }
         self._listeners.on_progress(place | line)
-
-
-def _drop_lines_after(job: FoldJob, step: int) -> None:
-    """Drop the lines of steps that an interrupted run will do again, and damaged ones."""
-    path = job.folder.metrics
-    if not path.exists():
-        return
-    kept = []
-    for text in path.read_text(encoding="utf-8").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # cut off by a kill
-        if line["step"] <= step:
-            kept.append(text + "\n")
-    write_text(path, "".join(kept))

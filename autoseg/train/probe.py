@@ -11,9 +11,16 @@ import torch
 
 from autoseg.machine import measure_machine
 from autoseg.network.execution import Execution, Precision
+from autoseg.train.checkpoint import refuse_foreign
 from autoseg.train.job import FoldJob
 from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import TrainingBatch, train
+from autoseg.train.origin import (
+    are_cases_kept,
+    cases_digest,
+    is_request_kept,
+    read_settings,
+)
 from autoseg.train.records import RunSettings
 from autoseg.train.sampling import Batches
 from autoseg.workspace import write_text
@@ -35,15 +42,20 @@ USED_FRACTION = 0.97
 
 
 def run_settings(job: FoldJob, batches: Batches) -> RunSettings:
-    """Return how a fold is trained: as decided earlier, else decided and written now."""
-    path = job.folder.settings
-    if path.exists():
-        settings = RunSettings.load(path)
-        if settings.plan_digest == job.plan.digest():
-            return settings
+    """Return how a fold is trained: as decided earlier, else decided and written now.
+
+    Raises
+    ------
+    WorkspaceError
+        The fold's folder holds weights of another plan.
+    """
+    settings = read_settings(job)
+    if settings is not None and is_request_kept(job, settings) and are_cases_kept(job, settings):
+        return settings
+    refuse_foreign(job.folder, job.plan.digest())
     settings = probe_settings(job, batches)
     job.folder.events.unlink(missing_ok=True)  # they revise settings that no longer hold
-    write_text(path, settings.to_json())
+    write_text(job.folder.settings, settings.to_json())
     return settings
 
 
@@ -165,6 +177,8 @@ def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float
         num_threads=job.num_threads,
         channels_last=execution.channels_last,
         seconds_per_step=seconds,
+        request=job.request,
+        cases_digest=cases_digest(job),
     )
 
 

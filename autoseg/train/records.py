@@ -6,6 +6,22 @@ from autoseg.evaluate.scores import CaseScore
 from autoseg.record import Record
 
 
+class Request(Record):
+    """How long a fold was to be trained."""
+
+    num_steps: int | None
+    budget_s: float | None
+    """Of the whole command, for all its folds."""
+    is_explicit: bool
+    """Asked for by the user; else the plan's default."""
+
+    def __str__(self) -> str:
+        """Return the request for messages: "500 steps", "a budget of 3600 s"."""
+        if self.num_steps is not None:
+            return f"{self.num_steps} steps"
+        return f"a budget of {self.budget_s:g} s"
+
+
 class RunSettings(Record):
     """What only the training machine can know, decided once before step 1 and read ever after."""
 
@@ -19,7 +35,11 @@ class RunSettings(Record):
     num_threads: int
     channels_last: bool
     seconds_per_step: float
-    """As probed; for the record."""
+    """As probed; 0 where the number of steps was given, not found from a budget."""
+    request: Request | None = None
+    """None: not known, and not compared with later requests."""
+    cases_digest: str | None = None
+    """Changes with the fold's cases and their files; None: not known, and not compared."""
 
 
 class FoldResult(Record):
@@ -36,3 +56,5 @@ class FoldResult(Record):
     validation_seconds: float
     scores: tuple[CaseScore, ...]
     """One entry a validation case; empty for fold "all"."""
+    request: Request | None = None
+    cases_digest: str | None = None

@@ -1,6 +1,5 @@
 """One fold from its first step, or its last checkpoint, to its final weights."""
 
-import json
 import math
 import time
 from contextlib import closing
@@ -18,6 +17,7 @@ from autoseg.train.checkpoint import (
 )
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.learner import build_learner, build_loss
+from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult, train
 from autoseg.train.metrics import Metrics
 from autoseg.train.probe import OPTIMISM, USED_FRACTION, execution_of, num_workers
@@ -168,7 +168,7 @@ class _Pace:
         self._before_s = standing.elapsed_s
         self._probed_s = settings.seconds_per_step
         self._limit_s: float | None = None
-        if job.num_steps is None:
+        if job.num_steps is None and settings.seconds_per_step > 0:  # else the steps were given
             budget_s = job.budget_s or job.planned.training.default_budget_s
             self._limit_s = None if budget_s is None else standing.elapsed_s + budget_s
         self._checks = [
@@ -212,13 +212,10 @@ class _Pace:
 
 def _read_schedule(job: FoldJob, planned_steps: int) -> Schedule:
     """Return the length of the run with all revisions that earlier runs have made."""
-    path = job.folder.events
-    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    events = [json.loads(line) for line in lines]
     revisions = tuple(
-        Revision(event["step"], event["num_steps"])
-        for event in events
-        if event["event"] == "revised"
+        Revision(line["step"], line["num_steps"])
+        for line in keep_lines(job.folder.events)
+        if line["event"] == "revised"
     )
     return Schedule(planned_steps, revisions)
 

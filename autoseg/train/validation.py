@@ -24,6 +24,7 @@ from autoseg.runtime.images import output_ending, write_labels
 from autoseg.runtime.prepare import Placement
 from autoseg.runtime.restore import restore_labels
 from autoseg.train.job import FoldJob, Listeners
+from autoseg.train.lines import keep_lines
 from autoseg.workspace import append_line
 
 MAX_QUICK_CASES = 16
@@ -158,13 +159,8 @@ def _read_scores(job: FoldJob) -> tuple[dict[str, CaseScore], float]:
     """Return the scores that an interrupted validation has written, and the seconds it took."""
     scores: dict[str, CaseScore] = {}
     seconds = 0.0
-    path = job.folder.scores
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        try:
-            line = json.loads(text)
-        except ValueError:
-            continue  # cut off by a kill; the case is done again
-        score = CaseScore.from_json(json.dumps(line["score"]), path.name)
+    for line in keep_lines(job.folder.scores):
+        score = CaseScore.from_json(json.dumps(line["score"]), job.folder.scores.name)
         if prediction_path(job, score.case_id).exists():
             scores[score.case_id] = score
             seconds += line["seconds"]

@@ -30,6 +30,9 @@ GPU_GOOD_STEPS = 25_000
 """A further configuration is trained on a GPU when each fold of all still gets this many steps."""
 MPS_MEMORY = 0.5
 """Part of the shared memory that a step may use on Apple's devices."""
+GPU_MEMORY = 0.9
+"""Part of a GPU's memory that a step may use: the context, the allocator's gaps and the display
+take some, and what a step needs is an estimate."""
 GPU_EMA = 0.99
 """Averaging the last hundred steps' weights costs nothing and steadies the end of a short run."""
 
@@ -80,7 +83,8 @@ def device_memory(request: PlanRequest) -> int:
         return min(request.memory_bytes or request.ram_bytes, request.ram_bytes)
     if request.device == "mps" or not request.machine.gpus:
         return request.memory_bytes or int(MPS_MEMORY * request.machine.memory_bytes)
-    return request.memory_bytes or min(gpu.memory_bytes for gpu in request.machine.gpus)
+    smallest = min(gpu.memory_bytes for gpu in request.machine.gpus)
+    return request.memory_bytes or int(GPU_MEMORY * smallest)
 
 
 def budget(request: PlanRequest) -> float:

@@ -50,6 +50,15 @@ def test_values_of_all_files_become_classes(folders):
     assert found.unit == "pixel"
 
 
+def test_the_background_need_not_be_the_lowest_value(folders):
+    predictions, references = folders
+    write(predictions, "a.png", np.array([[255, 0], [255, 255]]))
+    write(references, "a.png", np.array([[255, 0], [255, 0]]))
+    found = evaluate_folders(*folders, background=255)
+    assert found.values == (255, 0)
+    assert found.summary.foreground.dice.mean == pytest.approx(2 / 3)
+
+
 def test_ignored_value_is_no_class(folders):
     predictions, references = folders
     write(predictions, "a.png", np.array([[0, 1], [1, 1]]))

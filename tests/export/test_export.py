@@ -15,6 +15,7 @@ from autoseg.export.export import export_model
 from autoseg.runtime.images import read_image
 from autoseg.runtime.manifest import load_manifest
 from autoseg.runtime.model import Model
+from autoseg.train.records import FoldResult
 
 
 def export(trained, **options):
@@ -30,6 +31,11 @@ def export(trained, **options):
 
 def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def files_that_name(place, folder):
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in paths if place.encode() in path.read_bytes()]
 
 
 @pytest.mark.slow
@@ -53,16 +59,28 @@ def test_an_artifact_runs_everywhere_and_gives_what_training_gives(trained, tmp_
     done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert names_in(out) == ["<script>.nii.gz", "Fall ä 1.nii.gz", "c.nii.gz"]
-    here = str(exporting.__file__).split("autoseg")[0].encode()
-    assert not [path for path in model.rglob("*") if path.is_file() and here in path.read_bytes()]
+    here = str(exporting.__file__).split("autoseg")[0]
+    assert files_that_name(here, model) == []
+    assert files_that_name(str(trained.workspace.root), model) == []
+    assert files_that_name(str(trained.dataset.root), model) == []
 
 
 @pytest.mark.slow
 def test_two_configurations_and_a_real_case_travel_together(trained, train_more):
     both = train_more({"2d": 0.25, "3d_fullres": 0.75})
+    for fold in ("0", "1"):  # as if it had been trained on all cases
+        path = trained.workspace.fold("2d", fold).result
+        path.write_text(FoldResult.load(path).revised(scores=()).to_json(), encoding="utf-8")
     summary = export(both, verification_case="<script>")
     assert summary.has_real_images
     model = Model(trained.workspace.model)
+    assert model.manifest.verification is not None
+    assert model.manifest.verification.kind == "real"
+    checked = [{check.cases for check in item.parity} for item in model.manifest.configurations]
+    assert checked == [{"training"}, {"validation"}]
+    card = (trained.workspace.model / "model_card.md").read_text(encoding="utf-8")
+    assert "`2d` with the training framework on real training cases" in card
+    assert "a real image of the data set" in card
     assert [item.weight for item in model.manifest.configurations] == [0.25, 0.75]
     agreement = model.verify()
     assert agreement is not None

@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -17,9 +19,11 @@ def root(tmp_path):
     return write_spheres(tmp_path / "spheres", num_cases=4, seed=0, shape=(12, 14, 16))
 
 
-def fingerprint(root, folder, num_workers=2, on_case=lambda case: None):
+def fingerprint(root, folder, num_workers=2, ram_bytes=10**9, on_case=lambda case: None):
     dataset = open_dataset(root, None, None)
-    return measure_dataset(dataset, folder, num_workers=num_workers, on_case=on_case)
+    return measure_dataset(
+        dataset, folder, num_workers=num_workers, ram_bytes=ram_bytes, on_case=on_case
+    )
 
 
 def geometry(spacing=(1.0, 1.0, 1.0)):
@@ -154,9 +158,30 @@ def test_samples_are_all_voxels_or_as_many_as_allowed():
     assert set(some[0]) <= set(range(20, 40))
 
 
+def test_little_memory_means_one_case_at_a_time(root, tmp_path, monkeypatch):
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def counted(dataset, case):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.01)
+        measured = measure.measure_case(dataset, case)
+        with lock:
+            at_once -= 1
+        return measured
+
+    monkeypatch.setattr(fingerprint_dataset, "measure_case", counted)
+    fingerprint(root, tmp_path / "one", num_workers=4, ram_bytes=1)
+    assert most == 1
+    fingerprint(root, tmp_path / "many", num_workers=4)
+    assert most > 1
+
+
 def test_large_cases_are_measured_by_fewer_workers(root):
     dataset = open_dataset(root, None, None)
     assert fingerprint_dataset.affordable_workers(dataset, 8, 1 << 40) == 8
     assert fingerprint_dataset.affordable_workers(dataset, 8, 1) == 1
     size = max((root / name).stat().st_size for name in dataset.cases[0].images)
-    assert 1 <= fingerprint_dataset.affordable_workers(dataset, 8, 100 * size) <= 2
+    assert 1 <= fingerprint_dataset.affordable_workers(dataset, 8, 50 * size) <= 2

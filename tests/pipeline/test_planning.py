@@ -4,6 +4,7 @@ import pytest
 
 from autoseg.dataset.dataset import Findings
 from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.machine import measure_machine
 from autoseg.pipeline.planning import PlanOptions, check_dataset, make_plan, plan_from_fingerprint
 from autoseg.plan.plan import Plan
 from autoseg.testing.synthetic import write_rings, write_spheres
@@ -26,6 +27,17 @@ def test_plan_writes_everything_that_training_reads(spheres, tmp_path):
 def test_planning_twice_gives_the_same_plan(spheres, tmp_path):
     options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", planner="nnunet")
     assert make_plan(options).plan == make_plan(options).plan
+
+
+def test_a_slower_moment_of_the_machine_does_not_change_the_plan(spheres, tmp_path, monkeypatch):
+    machine = measure_machine()
+    plans = []
+    for flops in (2e11, 2e10):
+        slower = machine.revised(flops=flops)
+        monkeypatch.setattr("autoseg.pipeline.planning.measure_machine", lambda m=slower: m)
+        options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", budget_s=1200.0)
+        plans.append(make_plan(options).plan)
+    assert plans[0] == plans[1]
 
 
 def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tmp_path):

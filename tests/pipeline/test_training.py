@@ -70,5 +70,6 @@ def test_several_workspaces_need_a_choice(tmp_path):
         find_workspace(tmp_path)
     for name in ("a.autoseg", "b.autoseg"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "plan.json").touch()
     with pytest.raises(WorkspaceError, match=r"a\.autoseg, b\.autoseg"):
         find_workspace(tmp_path)

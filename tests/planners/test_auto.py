@@ -109,6 +109,14 @@ def test_a_gpu_with_more_memory_gets_a_larger_patch():
     assert sizes[0].patch_size < sizes[1].patch_size
 
 
+def test_a_gpu_is_not_filled_to_the_last_byte():
+    plan = ask([(300, 300, 300)] * 50, machine=machine_of(GPU))
+    assert plan.memory_bytes == int(0.9 * GPU.memory_bytes)
+    assert all(item.cost.memory_bytes <= plan.memory_bytes for item in plan.configurations)
+    asked = ask(BRAINS, machine=machine_of(GPU), memory_bytes=GPU.memory_bytes)
+    assert asked.memory_bytes == GPU.memory_bytes
+
+
 def test_the_default_budget_is_that_of_the_device():
     (item,) = trained(ask(BRAINS))
     assert item.training.default_budget_s == 2 * 3600

@@ -49,7 +49,7 @@ def planned(root: Path, workspace: Workspace, num_folds: int) -> tuple[Dataset, 
     """Write what `autoseg plan` writes."""
     dataset = open_dataset(root, None, None)
     fingerprint, _ = measure_dataset(
-        dataset, workspace.measured, num_workers=1, on_case=lambda _: None
+        dataset, workspace.measured, num_workers=1, ram_bytes=10**9, on_case=lambda _: None
     )
     plan = nnunet.plan(request_of(fingerprint, num_folds=num_folds))
     for path, record in (

@@ -10,7 +10,7 @@ import pytest
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.report.render import render_report
 from autoseg.train.records import FoldResult
-from autoseg.workspace import Workspace, write_text
+from autoseg.workspace import Workspace, append_line, write_text
 
 
 class Page(HTMLParser):
@@ -74,6 +74,34 @@ def test_training_that_has_begun_is_shown(plan_workspace, workspace, write_setti
     assert "training" in page.sections
     assert "results" not in page.sections
     assert page.all("svg")
+
+
+def test_dropped_folds_are_named_until_they_are_trained(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    name = plan.configurations[0].name
+    for fold in ("0", "1"):
+        line = {"event": "dropped", "configuration": name, "fold": fold}
+        append_line(workspace.events, line)
+    append_line(workspace.events, {"event": "dropped", "configuration": "gone", "fold": "0"})
+    append_line(workspace.events, {"event": "restarted", "configuration": name, "fold": "all"})
+    train_fold(dataset, plan, workspace, name, 0)
+    text = " ".join(page_of(workspace).text)
+    assert f"The budget was too short for {name} fold 1: it has no result" in text
+
+
+def test_model_says_whether_it_holds_a_real_image_and_on_what_it_was_checked(copied):
+    def shown():
+        return " ".join(page_of(copied).text)
+
+    assert "no image of the data set is inside" in shown()
+    assert "on real validation cases" in shown()
+    path = copied.model / "manifest.json"
+    content = json.loads(path.read_text())
+    content["verification"]["kind"] = "real"
+    content["configurations"][0]["parity"][0]["cases"] = "training"
+    path.write_text(json.dumps(content))
+    assert "contains a real image" in shown()
+    assert "on real training cases" in shown()
 
 
 def test_some_folds_give_results_without_a_model(plan_workspace, workspace, train_fold):

@@ -294,6 +294,35 @@ def test_names_are_split_at_the_known_ending():
     assert images.output_ending(Path("x.mhd")) == ".mha"
 
 
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("a.nii.gz", (1, 4, 5, 6)),
+        ("a.nii.gz", (2, 4, 5, 6)),
+        ("a.nii", (1, 5, 6)),
+        ("a.mha", (1, 5, 6)),
+        ("a.nrrd", (3, 4, 5, 6)),
+        ("a.png", (1, 5, 6)),
+        ("a.png", (3, 5, 6)),
+        ("a.tif", (1, 4, 5, 6)),
+    ],
+)
+def test_headers_tell_how_large_an_image_is(tmp_path, name, shape):
+    spacing = (1.0,) * (len(shape) - 1) if name[-3:] in ("png", "tif") else (2.0, 1.5, 1.0)[-len(shape) + 1 :]
+    images.write_image(tmp_path / name, Image(numbers(shape), Geometry(spacing)))
+    extent = images.read_extent([tmp_path / name] * 2)
+    read = images.read_image([tmp_path / name])
+    assert (extent.num_channels, extent.shape) == (2 * len(read.array), read.shape)
+    assert extent.spacing == pytest.approx(read.geometry.spacing)
+
+
+def test_a_broken_header_is_named(tmp_path):
+    for name in ("a.nii.gz", "a.mha", "a.png"):
+        (tmp_path / name).write_bytes(b"broken")
+        with pytest.raises(AutosegError, match=name):
+            images.read_extent([tmp_path / name])
+
+
 def test_an_image_is_written_with_all_its_channels(tmp_path):
     colours = numbers((3, 6, 7))
     images.write_image(tmp_path / "a.png", Image(colours, PICTURE))

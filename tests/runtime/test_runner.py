@@ -265,6 +265,36 @@ def test_what_is_there_is_kept_unless_overwritten(artifact, images, tmp_path):
     assert (out / "<script>.nii.gz").read_bytes() != b"mine"
 
 
+def test_labels_alone_do_not_stand_for_probabilities(artifact, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(artifact, [images], out).count("done") == 2
+    (out / "<script>.nii.gz").write_bytes(b"mine")
+    summary = predict(artifact, [images], out, probabilities=True)
+    assert summary.count("done") == 2
+    assert (out / "<script>_probabilities.nii.gz").exists()
+    assert (out / "<script>.nii.gz").read_bytes() == b"mine"
+    assert predict(artifact, [images], out, probabilities=True).count("skipped") == 2
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_volume_formats_of_2d_images_get_npz_probabilities(tmp_path, ending):
+    folder = write_artifact(tmp_path / "model", spacing=(1.0, 1.0))
+    image = Image(draw(0, (11, 9)), Geometry((1.0, 1.0)))
+    write_image(tmp_path / "in" / f"a_0000{ending}", image)
+    summary = predict(folder, [tmp_path / "in"], tmp_path / "out", probabilities=True)
+    assert summary.to_dict()["failed"] == {}
+    assert np.load(tmp_path / "out" / "a.npz")["probabilities"].shape == (2, 11, 9)
+    labels = read_labels(tmp_path / "out" / f"a{ending}").array[0]
+    np.testing.assert_array_equal(labels, expected_labels(draw(0, (11, 9))))
+
+
+def test_probabilities_that_cannot_be_written_leave_the_labels(artifact, images, tmp_path):
+    (tmp_path / "out" / "<script>_probabilities.nii.gz").mkdir(parents=True)
+    summary = predict(artifact, [images], tmp_path / "out", probabilities=True, overwrite=True)
+    assert "cannot be written" in summary.to_dict()["failed"]["<script>"]
+    assert (tmp_path / "out" / "<script>.nii.gz").is_file()
+
+
 def test_images_are_never_replaced_by_their_labels(tmp_path):
     folder = write_artifact(tmp_path / "model", channel_files="single")
     write_image(tmp_path / "a.nii.gz", Image(draw(0), GEOMETRY))
@@ -289,6 +319,19 @@ def test_two_inputs_of_one_name_are_refused(tmp_path):
     cases, failed = find_cases(paths, "single", 1)
     assert [case.paths for case in cases] == [(paths[0],)]
     assert "same name" in failed[0].message
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("single", ("a.jpg", "a.png")), ("suffix", ("a.png", "a_0000.png"))],
+)
+def test_two_files_of_one_channel_are_both_named(tmp_path, kind, names):
+    for name in (*names, "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    cases, failed = find_cases([tmp_path], kind, 1)
+    assert [case.case_id for case in cases] == ["b"]
+    assert [item.case_id for item in failed] == ["a"]
+    assert all(name in failed[0].message for name in names)
 
 
 def test_a_folder_without_images_is_a_failure(artifact, tmp_path):

@@ -1,15 +1,13 @@
 """Which files belong together: images and labels by their names, channels by their suffix."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoseg.runtime.cases import CHANNEL_SUFFIX
 from autoseg.runtime.images import case_stem, is_image
 from autoseg.runtime.recipe import Labels
-
-CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 @dataclass(frozen=True)
