@@ -94,6 +94,16 @@ def test_every_spec_loads(path):
     assert isinstance(load_spec(path), DatasetSpec)
 
 
+def test_the_gallery_has_a_run_on_real_data():
+    assert {path.parts[-2] for path in REPORTS} >= {"hippocampus"}
+
+
+def test_the_table_of_the_gallery_is_current():
+    from reports.write import TABLE_START, table
+
+    assert (ROOT / "reports" / "README.md").read_text("utf-8").split(TABLE_START)[1] == table()
+
+
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda path: "-".join(path.parts[-2:]))
 def test_reference_plan_is_unchanged(folder):
     # Planned on the machine of environment.json, without --memory and --set.
