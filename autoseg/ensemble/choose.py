@@ -149,9 +149,7 @@ def _compare(trained: _Trained, widest: _Trained) -> _Comparison:
         foreground_mean([item.scores[case] for case in common]) if common else None
         for item in (trained, widest)
     ]
-    return _Comparison(
-        trained=trained, num_cases=len(common), dice=dices[0], widest_dice=dices[1]
-    )
+    return _Comparison(trained=trained, num_cases=len(common), dice=dices[0], widest_dice=dices[1])
 
 
 def _reasons(

@@ -232,7 +232,6 @@ def _scorer(
     values: tuple[int, ...], ignore: int | None, tolerance: float
 ) -> Callable[[_Pair], CaseScore]:
     """Return the function that scores a pair."""
-
     order = np.argsort(values)  # the background may be any value
 
     def to_classes(image: Image) -> NDArray[np.int16]:

@@ -1,16 +1,25 @@
 """run.json: with what, on what and how often a workspace was worked on."""
 
 import shlex
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self, final
 
+from autoseg.errors import AutosegError
 from autoseg.machine import Machine, measure_machine
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
+from autoseg.train.lock import held
 from autoseg.workspace import Workspace, write_text
 
 NAMED_PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "onnxruntime", "onnx", "ray", "blosc2")
+KEEP_EVERY_S = 30.0
+"""Active time is written this often: a kill loses no more."""
+LOCK_WAIT_S = 30.0
+"""Nobody holds the workspace's lock for longer than a file takes to write."""
 
 
 class RunRecord(Record):
@@ -26,7 +35,8 @@ class RunRecord(Record):
     commands: tuple[str, ...]
     """Every command that worked towards this plan's results, as typed."""
     active_s: dict[str, float]
-    """Wall-clock seconds of work by request, without the time between a stop and the next start."""
+    """Wall-clock seconds of work by unfinished request, without the time between a stop and the
+    next start."""
 
 
 def load_run(
@@ -35,24 +45,80 @@ def load_run(
     """Return the record of this plan's run with one more command, a new one if there is none."""
     line = shlex.join(command)
     digest = plan.digest()
-    if workspace.run.exists():
-        run = RunRecord.load(workspace.run)
-        if run.plan_digest == digest:
-            commands = (*run.commands, line) if line else run.commands
-            run = run.revised(commands=commands)
-            write_text(workspace.run, run.to_json())
-            return run
-    run = RunRecord(
+    with held(workspace.lock, LOCK_WAIT_S):
+        run = RunRecord.load(workspace.run) if workspace.run.exists() else None
+        if run is None or run.plan_digest != digest:
+            run = _new_run(plan, digest, machine or measure_machine())
+        if line:
+            run = run.revised(commands=(*run.commands, line))
+        write_text(workspace.run, run.to_json())
+    return run
+
+
+def _new_run(plan: Plan, digest: str, machine: Machine) -> RunRecord:
+    return RunRecord(
         autoseg_version=autoseg_version(),
         versions=_versions(),
-        machine=machine or measure_machine(),
+        machine=machine,
         seed=plan.seed,
         plan_digest=digest,
-        commands=(line,) if line else (),
+        commands=(),
         active_s={},
     )
-    write_text(workspace.run, run.to_json())
-    return run
+
+
+@final
+class ActiveTime:
+    """How long a request has been worked on, in this process and in those before it.
+
+    A context manager: the time is kept when the body ends with an error or a stop, and forgotten
+    when the request is completed, so that the same request can be made again.
+    """
+
+    def __init__(self, workspace: Workspace, request: str) -> None:
+        self._workspace, self._request = workspace, request
+        self._before_s = RunRecord.load(workspace.run).active_s.get(request, 0.0)
+        self._started = self._kept = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds until now."""
+        return self._before_s + time.monotonic() - self._started
+
+    def watched(self, should_stop: Callable[[], bool]) -> Callable[[], bool]:
+        """Return `should_stop`, which is asked at every step; the time is kept on the way."""
+
+        def ask() -> bool:
+            if time.monotonic() - self._kept >= KEEP_EVERY_S:
+                self._keep()
+            return should_stop()
+
+        return ask
+
+    def __enter__(self) -> Self:
+        """Begin to work."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        """Forget the time of a completed request, keep that of any other."""
+        if kind is None:
+            self._write(None)
+        else:
+            self._keep()
+
+    def _keep(self) -> None:
+        with suppress(AutosegError):  # no reason to end the work, or to hide why it ended
+            self._write(self.seconds)
+        self._kept = time.monotonic()
+
+    def _write(self, active_s: float | None) -> None:
+        with held(self._workspace.lock, LOCK_WAIT_S):
+            run = RunRecord.load(self._workspace.run)
+            others = {key: value for key, value in run.active_s.items() if key != self._request}
+            mine = {} if active_s is None else {self._request: active_s}
+            write_text(self._workspace.run, run.revised(active_s={**others, **mine}).to_json())
 
 
 def _versions() -> dict[str, str]:

@@ -74,6 +74,7 @@ def _move_aside(workspace: Workspace, earlier: Plan | None) -> Path:
         workspace.plan,
         workspace.splits,
         workspace.run,
+        workspace.events,
         workspace.ensemble,
         workspace.postprocessing,
         workspace.model,

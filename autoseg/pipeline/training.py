@@ -1,55 +1,38 @@
 """From a plan to a verified model and its report: `autoseg train`."""
 
-import json
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.splits import Split, read_splits
 from autoseg.errors import TrainingError
-from autoseg.pipeline.run_record import RunRecord, load_run
-from autoseg.plan.budget import MIN_FOLD_S, affordable_folds, seconds_per_fold
+from autoseg.pipeline.choices import (
+    FoldChoice,
+    check_configuration,
+    check_verification_case,
+    choose_folds,
+)
+from autoseg.pipeline.choices import TrainOptions as TrainOptions
+from autoseg.pipeline.run_record import ActiveTime, load_run
+from autoseg.plan.budget import (
+    MIN_FOLD_S,
+    affordable_folds,
+    kept_folds,
+    preferred_order,
+    seconds_per_fold,
+)
 from autoseg.plan.consistency import load_plan
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.preprocess import preprocess
-from autoseg.workspace import Workspace, append_line, write_text
+from autoseg.train.job import FoldJob, Listeners
+from autoseg.train.origin import begun, check_cases, check_request, finished
+from autoseg.train.records import Request
+from autoseg.workspace import Workspace, append_line
 
 LOG = logging.getLogger("autoseg")
-ALL = "all"
-"""Name of the fold that trains on every case."""
 
 OnEvent = Callable[[Mapping[str, object]], None]
 ShouldStop = Callable[[], bool]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainOptions:
-    """What a user may ask of a training."""
-
-    workspace: Workspace
-    budget_s: float | None = None
-    steps: int | None = None
-    configurations: tuple[str, ...] | None = None
-    folds: tuple[str, ...] | None = None
-    """Indices as text, or ("all",)."""
-    num_workers: int = 1
-    address: str | None = None
-    images: bool = True
-    verification_case: str = "synthetic"
-    command: tuple[str, ...] = ()
-    """As typed, for the report."""
-
-
-@dataclass(frozen=True)
-class FoldChoice:
-    """One fold of one configuration."""
-
-    configuration: str
-    fold: str
-    split: Split
 
 
 def train_model(
@@ -63,31 +46,30 @@ def train_model(
     ------
     AutosegError
         What the user can fix.
-    autoseg.train.fold.Interrupted
+    autoseg.train.job.Interrupted
         `should_stop` answered yes; everything is saved.
     """
     from autoseg.pipeline.finishing import finish
 
-    started = time.monotonic()
     workspace = options.workspace
     plan, dataset = load_plan(workspace.plan), Dataset.load(workspace.dataset)
+    check_verification_case(dataset, options.verification_case)
     choices = choose_folds(plan, dataset, options)
-    run = load_run(workspace, plan, options.command)
-    budget_s, steps = _limit(plan, choices, options)
-    request = f"{[(item.configuration, item.fold) for item in choices]} {budget_s} {steps}"
-    before_s = run.active_s.get(request, 0.0)
-    try:
-        names = dict.fromkeys(choice.configuration for choice in choices)
-        prepare_cases(plan, dataset, workspace, tuple(names), on_event)
-        spent_s = before_s + time.monotonic() - started
-        _train_folds(
-            plan,
-            dataset,
-            options,
-            _pending(workspace, plan, choices),
-            limit=(None if budget_s is None else budget_s - spent_s, steps),
-            listeners=(on_event, should_stop),
-        )
+    request = _request(plan, choices, options)
+    jobs = [_job(plan, dataset, options, choice, request) for choice in choices]
+    for job in jobs:
+        check_request(job)
+    load_run(workspace, plan, options.command)
+    place = [(job.configuration, job.fold) for job in jobs]
+    with ActiveTime(workspace, f"{place} {request.budget_s} {request.num_steps}") as active:
+        listeners = Listeners(on_event, active.watched(should_stop))
+        names = dict.fromkeys(job.configuration for job in jobs)
+        prepare_cases(plan, dataset, workspace, tuple(names), listeners)
+        for job in jobs:
+            check_cases(job)
+        budget_s = request.budget_s
+        left_s = None if budget_s is None else budget_s - active.seconds
+        _train_folds(jobs, options, left_s, listeners)
         finish(
             plan,
             dataset,
@@ -95,9 +77,8 @@ def train_model(
             verification_case=options.verification_case,
             images=options.images,
             on_event=on_event,
+            should_stop=listeners.should_stop,
         )
-    finally:
-        _keep_time(workspace, request, before_s + time.monotonic() - started)
 
 
 def prepare_cases(
@@ -105,14 +86,14 @@ def prepare_cases(
     dataset: Dataset,
     workspace: Workspace,
     names: Sequence[str],
-    on_event: OnEvent,
+    listeners: Listeners,
 ) -> None:
     """Prepare the cases of every named configuration that are not yet prepared."""
     done: dict[str, int] = dict.fromkeys(names, 0)
 
     def listen(configuration: str, case_id: str) -> None:
         done[configuration] = done.get(configuration, 0) + 1
-        on_event(
+        listeners.on_progress(
             {
                 "event": "prepared",
                 "configuration": configuration,
@@ -121,6 +102,7 @@ def prepare_cases(
                 "total": len(dataset.cases),
             }
         )
+        listeners.stop_if_asked("preparing")
 
     preprocess(
         dataset,
@@ -133,162 +115,125 @@ def prepare_cases(
 
 
 def prepare_workspace(
-    workspace: Workspace, configurations: Sequence[str] | None, on_event: OnEvent
+    workspace: Workspace,
+    configurations: Sequence[str] | None,
+    on_event: OnEvent,
+    should_stop: ShouldStop = lambda: False,
 ) -> tuple[str, ...]:
     """Prepare the named configurations, or all that train on images alone; return their names."""
     plan, dataset = load_plan(workspace.plan), Dataset.load(workspace.dataset)
-    names = tuple(configurations or ()) or tuple(
+    names = tuple(dict.fromkeys(configurations or ())) or tuple(
         item.name for item in plan.configurations if item.previous_stage is None
     )
     for name in names:
-        _check_configuration(plan, name)
-    prepare_cases(plan, dataset, workspace, names, on_event)
+        check_configuration(plan, name)
+    prepare_cases(plan, dataset, workspace, names, Listeners(on_event, should_stop))
     return names
 
 
-def choose_folds(plan: Plan, dataset: Dataset, options: TrainOptions) -> list[FoldChoice]:
-    """Return the folds that are asked for, or all folds of what the plan trains by default."""
-    splits = read_splits(options.workspace.splits, dataset.cases)
-    names = options.configurations or tuple(
-        item.name for item in plan.configurations if item.train_by_default
+def _request(plan: Plan, choices: Sequence[FoldChoice], options: TrainOptions) -> Request:
+    """Return how long to train: in steps or in seconds, as asked for or as planned."""
+    steps, budget_s = options.steps, None
+    is_explicit = steps is not None or options.budget_s is not None
+    if steps is None:
+        budget_s = options.budget_s or plan.budget_s
+    if steps is None and budget_s is None:
+        training = plan.configuration(choices[0].configuration).training
+        budget_s, steps = training.default_budget_s, training.default_steps
+    return Request(num_steps=steps, budget_s=budget_s, is_explicit=is_explicit)
+
+
+def _job(
+    plan: Plan, dataset: Dataset, options: TrainOptions, choice: FoldChoice, request: Request
+) -> FoldJob:
+    """Return what a worker is asked to do; how much time it has is decided later."""
+    # On a cluster each worker sees the devices that it was given, as the first ones.
+    is_chosen = plan.device_index is not None and options.address is None
+    return FoldJob(
+        plan=plan,
+        dataset=dataset,
+        root=options.workspace.root,
+        configuration=choice.configuration,
+        fold=choice.fold,
+        train_cases=choice.split.train,
+        val_cases=choice.split.val,
+        device=f"{plan.device}:{plan.device_index}" if is_chosen else plan.device,
+        num_threads=plan.num_threads,
+        num_steps=request.num_steps,
+        request=request,
     )
-    folds = options.folds or tuple(str(index) for index in range(len(splits)))
-    for name in names:
-        _check_configuration(plan, name)
-    return [
-        FoldChoice(name, fold, _split_of(fold, splits, dataset)) for name in names for fold in folds
-    ]
-
-
-def _check_configuration(plan: Plan, name: str) -> None:
-    """Refuse a configuration that is not in the plan, or that cannot be trained."""
-    known = [item.name for item in plan.configurations]
-    if name not in known:
-        raise TrainingError(
-            found=f"configuration {name!r}",
-            expected=f"one of the planned configurations: {', '.join(known)}",
-            fix="correct --configurations",
-        )
-    if plan.configuration(name).previous_stage is not None:
-        raise TrainingError(
-            found=f"configuration {name!r}, which continues from another one's predictions",
-            expected="a configuration that trains on images alone; cascades cannot be trained yet",
-            fix="train 3d_fullres or 3d_lowres",
-        )
-
-
-def _split_of(fold: str, splits: Sequence[Split], dataset: Dataset) -> Split:
-    """Return the training and validation cases of a fold."""
-    if fold == ALL:
-        return Split(train=tuple(case.id for case in dataset.cases), val=())
-    if not fold.isdigit() or int(fold) >= len(splits):
-        raise TrainingError(
-            found=f"fold {fold!r}",
-            expected=f"folds are 0 to {len(splits) - 1}, or all",
-            fix="correct --folds; the number of folds is set by `autoseg plan --folds`",
-        )
-    return splits[int(fold)]
-
-
-def _pending(workspace: Workspace, plan: Plan, choices: Sequence[FoldChoice]) -> list[FoldChoice]:
-    """Return the folds without a result of this plan."""
-    digest = plan.digest()
-    return [
-        choice
-        for choice in choices
-        if _result_digest(workspace.fold(choice.configuration, choice.fold).result) != digest
-    ]
-
-
-def _result_digest(path: Path) -> str | None:
-    """Return the digest of the plan that a fold's result belongs to; None without a result."""
-    if not path.exists():
-        return None
-    return json.loads(path.read_text(encoding="utf-8")).get("plan_digest")
-
-
-def _limit(
-    plan: Plan, choices: Sequence[FoldChoice], options: TrainOptions
-) -> tuple[float | None, int | None]:
-    """Return (budget in seconds, steps): one is given, the other None."""
-    if options.steps is not None:
-        return None, options.steps
-    if options.budget_s is not None or plan.budget_s is not None:
-        return options.budget_s or plan.budget_s, None
-    training = plan.configuration(choices[0].configuration).training
-    return training.default_budget_s, training.default_steps
 
 
 def _train_folds(
-    plan: Plan,
-    dataset: Dataset,
-    options: TrainOptions,
-    pending: Sequence[FoldChoice],
-    *,
-    limit: tuple[float | None, int | None],
-    listeners: tuple[OnEvent, ShouldStop],
+    jobs: Sequence[FoldJob], options: TrainOptions, left_s: float | None, listeners: Listeners
 ) -> None:
-    """Train the folds that have no result yet."""
+    """Train the folds that have no result yet, the most suitable configuration first."""
+    pending = _in_order([job for job in jobs if finished(job) is None])
+    if not pending:
+        return
     from autoseg.train.cluster import train_folds
-    from autoseg.train.fold import FoldJob
+    from autoseg.train.device import most_at_once
 
-    available_s, steps = limit
+    workers = options.num_workers
+    if options.address is None:
+        workers = most_at_once(pending[0].device, workers)
     share_s = None
-    if available_s is not None and pending:
-        pending, share_s = _within(available_s, pending, options)
-    jobs = [
-        FoldJob(
-            plan=plan,
-            dataset=dataset,
-            root=options.workspace.root,
-            configuration=choice.configuration,
-            fold=choice.fold,
-            train_cases=choice.split.train,
-            val_cases=choice.split.val,
-            device=plan.device,
-            num_threads=max(1, plan.num_threads // min(options.num_workers, len(pending))),
-            num_steps=steps,
-            budget_s=share_s,
-        )
-        for choice in pending
-    ]
-    if jobs:
-        on_event, should_stop = listeners
-        train_folds(
-            jobs,
-            num_workers=min(options.num_workers, len(jobs)),
-            address=options.address,
-            on_progress=on_event,
-            should_stop=should_stop,
-        )
+    if left_s is not None:
+        kept = _affordable(pending, left_s, workers, is_alone=len(pending) == len(jobs))
+        _tell_dropped([job for job in pending if job not in kept], options.workspace, listeners)
+        pending = kept
+        share_s = max(MIN_FOLD_S, seconds_per_fold(left_s, max(1, len(pending)), workers))
+    if not pending:
+        return
+    workers = min(workers, len(pending))
+    threads = max(1, pending[0].plan.num_threads // workers)
+    train_folds(
+        [replace(job, num_threads=threads, budget_s=share_s) for job in pending],
+        num_workers=workers,
+        address=options.address,
+        on_progress=listeners.on_progress,
+        should_stop=listeners.should_stop,
+    )
 
 
-def _within(
-    available_s: float, pending: Sequence[FoldChoice], options: TrainOptions
-) -> tuple[Sequence[FoldChoice], float]:
-    """Return the folds that the time allows, and the seconds of each."""
-    count = affordable_folds(available_s, len(pending), options.num_workers)
-    if count == 0:
+def _in_order(jobs: Sequence[FoldJob]) -> list[FoldJob]:
+    """Return jobs in the order in which they are trained: what was begun first."""
+    if not jobs:
+        return []
+    names = {(job.configuration, job.fold): job for job in jobs}
+    ordered = [names[fold] for fold in preferred_order(jobs[0].plan, tuple(names))]
+    return sorted(ordered, key=lambda job: begun(job) is None)
+
+
+def _affordable(
+    pending: Sequence[FoldJob], left_s: float, workers: int, *, is_alone: bool
+) -> list[FoldJob]:
+    """Return the folds that the time allows; what was begun is always brought to its end.
+
+    Parameters
+    ----------
+    is_alone
+        Nothing is trained yet, so that one fold must be affordable.
+    """
+    old = [job for job in pending if begun(job) is not None]
+    new = {(job.configuration, job.fold): job for job in pending if job not in old}
+    count = affordable_folds(left_s, len(pending), workers)
+    kept = kept_folds(tuple(new), max(0, count - len(old)))
+    if is_alone and not old and not kept:
         raise TrainingError(
-            found=f"{max(available_s, 0):.0f} s left of the budget",
+            found=f"{max(left_s, 0):.0f} s left of the budget",
             expected=f"enough for one fold of at least {MIN_FOLD_S:.0f} s and what comes after it",
             fix="give a larger --budget",
         )
-    for choice in pending[count:]:
-        LOG.warning(
-            "%s fold %s is dropped: the budget is too short for it",
-            choice.configuration,
-            choice.fold,
-        )
-        append_line(
-            options.workspace.events,
-            {"event": "dropped", "configuration": choice.configuration, "fold": choice.fold},
-        )
-    return pending[:count], seconds_per_fold(available_s, count, options.num_workers)
+    return [*old, *(new[fold] for fold in kept)]
 
 
-def _keep_time(workspace: Workspace, request: str, active_s: float) -> None:
-    """Write how long this request has been worked on, so that a resumed budget is honest."""
-    run = RunRecord.load(workspace.run)
-    run = run.revised(active_s={**run.active_s, request: active_s})
-    write_text(workspace.run, run.to_json())
+def _tell_dropped(dropped: Sequence[FoldJob], workspace: Workspace, listeners: Listeners) -> None:
+    """Say in every place which folds are not trained, and how they can be."""
+    reason = "the budget is too short for it; the same command, given again, trains it"
+    for job in dropped:
+        LOG.warning("%s is dropped: %s", job.name, reason)
+        event: dict[str, object] = {"event": "dropped", "reason": reason}
+        event |= {"configuration": job.configuration, "fold": job.fold}
+        append_line(workspace.events, event)
+        listeners.on_progress(event)

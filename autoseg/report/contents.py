@@ -56,7 +56,7 @@ class Contents:
     plan: Plan | None
     folds: tuple[FoldContents, ...]
     dropped: tuple[tuple[str, str], ...]
-    """Configuration and number of folds that the budget was too short for, and that lack a result."""
+    """Configuration and fold: those that the budget was too short for, still without a result."""
     ensemble: Ensemble | None
     postprocessing: PostprocessingChoice | None
     run: Content

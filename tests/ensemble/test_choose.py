@@ -36,7 +36,7 @@ def test_an_easy_fold_does_not_beat_harder_ones(plan, workspace, train):
     easy = train("3d_fullres", "0", cases("case 0", errors=1))
     hard = train("3d_fullres", "1", cases("case 1", errors=6))
     found = choose_ensemble(plan, workspace, [flat, easy, hard])
-    dice = {item.configuration: item.dice for item in found.candidates}
+    dice = {item.configuration: item.dice or 0 for item in found.candidates}
     assert dice["2d"] > dice["3d_fullres"]
     assert found.members[0].configuration == "3d_fullres"
 

@@ -103,6 +103,8 @@ def test_one_patient_cannot_be_cross_fitted(plan, dataset, workspace, train):
     found = choose_postprocessing(plan, dataset, workspace, ensemble)
     assert found.cross_fitting == "none"
     assert found.dice_cross_fitted is None
+    assert found.dice is not None
+    assert found.dice_in_sample is not None
     assert found.dice_in_sample > found.dice
 
 

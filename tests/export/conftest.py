@@ -57,7 +57,9 @@ def write_images(root: Path) -> Dataset:
         array = (100 + 30 * rng.standard_normal((1, *SHAPE))).astype(np.int16)
         name = f"images/{case_id}_0000.nii.gz"
         write_image(root / name, Image(array, Geometry(SPACING)))
-        cases.append(Case(id=case_id, images=(name,), labels=f"labels/{case_id}.nii.gz", group=case_id))
+        cases.append(
+            Case(id=case_id, images=(name,), labels=f"labels/{case_id}.nii.gz", group=case_id)
+        )
     return Dataset(
         name="made up",
         root=root,

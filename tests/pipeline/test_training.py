@@ -1,13 +1,24 @@
+import json
+import subprocess
+import sys
+import threading
+
 import pytest
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.errors import TrainingError, WorkspaceError
+from autoseg.pipeline.choices import check_verification_case
 from autoseg.pipeline.finishing import load_results
 from autoseg.pipeline.planning import PlanOptions, make_plan
+from autoseg.pipeline.run_record import RunRecord
 from autoseg.pipeline.training import TrainOptions, choose_folds, prepare_workspace, train_model
+from autoseg.plan.budget import MIN_FOLD_S
 from autoseg.plan.plan import Plan
 from autoseg.testing.synthetic import write_spheres
-from autoseg.workspace import find_workspace
+from autoseg.train.job import Interrupted
+from autoseg.train.origin import cases_digest
+from autoseg.train.records import FoldResult, Request, RunSettings
+from autoseg.workspace import find_workspace, write_text
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +53,23 @@ def test_fold_all_trains_on_every_case_without_validation(place):
     assert choice.split.val == ()
 
 
+def test_what_is_named_twice_is_trained_once(place):
+    choices = chosen(place, configurations=("2d", "2d"), folds=("00", "0", "1", "all", "all"))
+    assert [choice.fold for choice in choices] == ["0", "1", "all"]
+    with pytest.raises(TrainingError, match="folds are 0 to 1"):
+        chosen(place, folds=("²",))
+
+
+def test_a_misspelt_verification_case_is_found_before_training(place):
+    dataset = Dataset.load(place.dataset)
+    known = dataset.cases[0].id
+    options = TrainOptions(workspace=place, verification_case=known + "x")
+    with pytest.raises(TrainingError, match=f"did you mean .*{known}"):
+        train_model(options)
+    for choice in ("synthetic", "none", known):
+        check_verification_case(dataset, choice)
+
+
 def test_an_unknown_configuration_is_answered_with_those_planned(place):
     with pytest.raises(TrainingError, match="3d_fullres"):
         chosen(place, configurations=("3d_highres",))
@@ -73,3 +101,210 @@ def test_several_workspaces_need_a_choice(tmp_path):
         (tmp_path / name / "plan.json").touch()
     with pytest.raises(WorkspaceError, match=r"a\.autoseg, b\.autoseg"):
         find_workspace(tmp_path)
+
+
+class Training:
+    """Stands in for training and finishing: writes results, remembers what it was asked to do."""
+
+    def __init__(self, monkeypatch):
+        self.jobs = []
+        self.num_finished = 0
+        self.error = None
+        monkeypatch.setattr("autoseg.train.cluster.train_folds", self.train_folds)
+        monkeypatch.setattr("autoseg.pipeline.finishing.finish", self.finish)
+
+    def train_folds(self, jobs, *, num_workers, address, on_progress, should_stop):
+        self.jobs = jobs
+        self.num_workers = num_workers
+        if self.error is not None:
+            raise self.error
+        for job in jobs:
+            write_result(job)
+
+    def finish(self, *_, should_stop, **__):
+        assert not should_stop()
+        self.num_finished += 1
+
+    @property
+    def folds(self):
+        return [(job.configuration, job.fold) for job in self.jobs]
+
+
+def write_result(job):
+    result = FoldResult(
+        autoseg_version="0",
+        plan_digest=job.plan.digest(),
+        configuration=job.configuration,
+        fold=job.fold,
+        seed=0,
+        num_steps=job.num_steps or 77,
+        train_seconds=1.0,
+        validation_seconds=1.0,
+        scores=(),
+        request=job.request,
+        cases_digest=cases_digest(job),
+    )
+    write_text(job.folder.result, result.to_json())
+
+
+def write_begun(job):
+    """Leave what a fold leaves that is stopped after its first checkpoint."""
+    settings = RunSettings(
+        plan_digest=job.plan.digest(),
+        configuration=job.configuration,
+        fold=job.fold,
+        num_steps=7,
+        device="cpu",
+        precision="fp32",
+        num_threads=job.num_threads,
+        channels_last=False,
+        seconds_per_step=1.0,
+        request=job.request,
+        cases_digest=cases_digest(job),
+    )
+    write_text(job.folder.settings, settings.to_json())
+    job.folder.last.touch()
+
+
+@pytest.fixture
+def training(monkeypatch):
+    return Training(monkeypatch)
+
+
+def options_of(place, **wanted):
+    return TrainOptions(workspace=place, **{"configurations": ("3d_fullres",), **wanted})
+
+
+def active_s(place):
+    return RunRecord.load(place.run).active_s
+
+
+def test_another_length_is_not_ignored(own_place, training):
+    train_model(options_of(own_place, steps=10))
+    assert {job.num_steps for job in training.jobs} == {10}
+    assert training.jobs[0].request == Request(num_steps=10, budget_s=None, is_explicit=True)
+    for wanted in ({"steps": 500}, {"budget_s": 3600.0}):
+        with pytest.raises(TrainingError, match="3d_fullres fold 0 is trained with 10 steps"):
+            train_model(options_of(own_place, **wanted))
+    assert training.num_finished == 1
+
+
+@pytest.mark.parametrize("wanted", [{}, {"steps": 10}])
+def test_finished_folds_are_kept_when_nothing_else_is_asked_for(own_place, training, wanted):
+    train_model(options_of(own_place, steps=10, folds=("0",)))
+    train_model(options_of(own_place, **wanted))
+    assert training.folds == [("3d_fullres", "1")]
+    assert training.num_finished == 2
+
+
+def test_changed_splits_are_refused(own_place, training):
+    train_model(options_of(own_place, steps=10))
+    splits = json.loads(own_place.splits.read_text())
+    own_place.splits.write_text(json.dumps(splits[::-1]))
+    with pytest.raises(TrainingError, match="its cases or their files have changed"):
+        train_model(options_of(own_place))
+
+
+def test_a_changed_image_is_refused(own_place, training):
+    train_model(options_of(own_place, steps=10))
+    dataset = Dataset.load(own_place.dataset)
+    path = dataset.image_paths(dataset.cases[0])[0]
+    path.write_bytes(path.read_bytes())
+    with pytest.raises(TrainingError, match="--replan"):
+        train_model(options_of(own_place))
+
+
+def test_a_stop_while_preparing_leaves_whole_cases_and_no_thread(own_place, training):
+    events = []
+
+    def should_stop():
+        return len(events) >= 1
+
+    with pytest.raises(Interrupted, match="preparing"):
+        train_model(options_of(own_place, steps=1), events.append, should_stop)
+    assert [event["event"] for event in events] == ["prepared"]
+    assert not [t for t in threading.enumerate() if t.name.startswith("prepare")]
+    assert training.num_finished == 0
+    train_model(options_of(own_place, steps=1))
+    assert training.num_finished == 1
+
+
+def test_the_time_of_a_stopped_request_counts_until_it_is_completed(own_place, training):
+    training.error = Interrupted()
+    with pytest.raises(Interrupted):
+        train_model(options_of(own_place, budget_s=3600.0))
+    ((request, before_s),) = active_s(own_place).items()
+    run = RunRecord.load(own_place.run).revised(active_s={request: 1800.0})
+    own_place.run.write_text(run.to_json())
+    training.error = None
+    train_model(options_of(own_place, budget_s=3600.0))
+    assert 0 < before_s < 60
+    assert 0.9 * 1800 / 2 - 60 < training.jobs[0].budget_s < 1800 / 2
+    assert active_s(own_place) == {}
+
+
+def test_dropped_folds_are_told_and_trained_by_the_same_command(own_place, training):
+    events = []
+    both = {"configurations": ("2d", "3d_fullres"), "budget_s": 75.0}
+    train_model(options_of(own_place, **both), events.append)
+    assert training.folds == [("3d_fullres", "0"), ("3d_fullres", "1")]
+    dropped = [event for event in events if event["event"] == "dropped"]
+    assert [(event["configuration"], event["fold"]) for event in dropped] == [
+        ("2d", "0"),
+        ("2d", "1"),
+    ]
+    assert all("same command" in str(event["reason"]) for event in dropped)
+    written = [json.loads(line) for line in own_place.events.read_text().splitlines()]
+    assert written == dropped
+    train_model(options_of(own_place, **both))
+    assert training.folds == [("2d", "0"), ("2d", "1")]
+
+
+def test_a_used_up_budget_with_finished_folds_ends_with_a_model(own_place, training):
+    train_model(options_of(own_place, steps=5, folds=("0",)))
+    plan = Plan.load(own_place.plan).revised(budget_s=10.0)
+    own_place.plan.write_text(plan.to_json())
+    for path in own_place.training.glob("*/*/result.json"):
+        result = FoldResult.load(path).revised(plan_digest=plan.digest())
+        path.write_text(result.to_json())
+    events = []
+    train_model(options_of(own_place), events.append)
+    assert [event["fold"] for event in events if event["event"] == "dropped"] == ["1"]
+    assert training.num_finished == 2
+
+
+def test_a_begun_fold_is_brought_to_its_end_whatever_time_is_left(own_place, training):
+    training.error = Interrupted()
+    with pytest.raises(Interrupted):
+        train_model(options_of(own_place, budget_s=3600.0))
+    write_begun(training.jobs[1])
+    ((request, _),) = active_s(own_place).items()
+    run = RunRecord.load(own_place.run).revised(active_s={request: 3590.0})
+    own_place.run.write_text(run.to_json())
+    training.error = None
+    train_model(options_of(own_place, budget_s=3600.0))
+    assert training.folds == [("3d_fullres", "1")]
+    assert training.jobs[0].budget_s == MIN_FOLD_S
+    assert training.num_finished == 1
+
+
+def test_folds_of_one_gpu_are_trained_one_after_the_other(own_place, training, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    plan = Plan.load(own_place.plan).revised(device="cuda", num_threads=4)
+    own_place.plan.write_text(plan.to_json())
+    train_model(options_of(own_place, num_workers=2, budget_s=3600.0))
+    assert training.num_workers == 1
+    assert {job.num_threads for job in training.jobs} == {4}
+    assert training.jobs[0].budget_s < 1800
+
+
+def test_a_chosen_gpu_is_the_one_that_trains(own_place, training):
+    plan = Plan.load(own_place.plan).revised(device="cuda", device_index=1)
+    own_place.plan.write_text(plan.to_json())
+    train_model(options_of(own_place, steps=1))
+    assert {job.device for job in training.jobs} == {"cuda:1"}
+
+
+def test_importing_the_pipeline_needs_no_torch():
+    code = "import autoseg.pipeline.training, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -206,7 +206,9 @@ def test_little_memory_means_one_case_at_a_time(
     monkeypatch.setattr(module, "read_case", slow_read)
     monkeypatch.setattr(module, "_write_all", counted_write)
     dataset = make_dataset(tmp_path / "data")
-    run(dataset, make_plan(ram_bytes=1), workspace, num_workers=3)
+    # Room for three cases of the planned median shape, but not for two of these.
+    little = module.PROGRAM_BYTES + 250_000
+    run(dataset, make_plan(ram_bytes=little), workspace, num_workers=3)
     assert most == 1
     run(dataset, make_plan(seed=1), workspace, num_workers=3)
     assert most > 1

@@ -91,7 +91,7 @@ def test_dropped_folds_are_named_until_they_are_trained(plan_workspace, workspac
 
 def test_model_says_whether_it_holds_a_real_image_and_on_what_it_was_checked(copied):
     def shown():
-        return " ".join(page_of(copied).text)
+        return " ".join(page_of(copied, images=False).text)
 
     assert "no image of the data set is inside" in shown()
     assert "on real validation cases" in shown()

@@ -308,7 +308,11 @@ def test_names_are_split_at_the_known_ending():
     ],
 )
 def test_headers_tell_how_large_an_image_is(tmp_path, name, shape):
-    spacing = (1.0,) * (len(shape) - 1) if name[-3:] in ("png", "tif") else (2.0, 1.5, 1.0)[-len(shape) + 1 :]
+    spacing = (
+        (1.0,) * (len(shape) - 1)
+        if name[-3:] in ("png", "tif")
+        else (2.0, 1.5, 1.0)[-len(shape) + 1 :]
+    )
     images.write_image(tmp_path / name, Image(numbers(shape), Geometry(spacing)))
     extent = images.read_extent([tmp_path / name] * 2)
     read = images.read_image([tmp_path / name])

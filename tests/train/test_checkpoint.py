@@ -83,6 +83,33 @@ def test_two_damaged_checkpoints_are_an_error(learner, folder):
         restore_checkpoint(folder, learner, "plan")
 
 
+@pytest.mark.parametrize("key", ["standing", "averaged", "optimizer"])
+def test_checkpoint_that_lacks_something_falls_back_to_the_one_before(learner, folder, key):
+    for step in (1, 2):
+        save_checkpoint(folder, learner, standing(step))
+    content = torch.load(folder.last, weights_only=True)
+    del content[key]
+    torch.save(content, folder.last)
+    assert restored_step(folder, learner) == 1
+
+
+def test_weights_that_are_not_ours_are_an_error(learner, folder):
+    folder.root.mkdir()
+    for content in ([1, 2], {"weights": {}}, {"standing": standing().model_dump()}):
+        torch.save(content, folder.final)
+        with pytest.raises(WorkspaceError, match="cannot be read"):
+            load_weights(folder.final, "plan")
+
+
+def test_checkpoint_that_cannot_be_renamed_is_an_error(learner, folder):
+    save_checkpoint(folder, learner, standing(1))
+    folder.previous.mkdir()
+    with pytest.raises(WorkspaceError, match="cannot be written"):
+        save_checkpoint(folder, learner, standing(2))
+    assert restored_step(folder, learner) == 1
+    assert sorted(path.name for path in folder.root.iterdir()) == ["last.pt", "previous.pt"]
+
+
 def test_checkpoint_with_code_in_it_is_not_run(learner, folder, tmp_path):
     class Payload:
         def __reduce__(self):

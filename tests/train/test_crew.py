@@ -120,3 +120,22 @@ def test_lines_of_a_log_are_heard_once_and_only_when_complete(jobs):
     heard = list(log.new_lines())
     assert [line["step"] for line in heard] == [3]
     assert heard[0]["configuration"] == "3d_fullres"
+
+
+def test_damaged_lines_of_a_log_are_passed_over(jobs):
+    path = jobs[0].folder.metrics
+    log = FoldLog(jobs[0])
+    append_line(path, {"step": 1})
+    with path.open("a") as file:
+        file.write('{"step": 2, "lo\n')
+    append_line(path, {"step": 3})
+    assert [line["step"] for line in log.new_lines()] == [1, 3]
+
+
+def test_validated_cases_are_told(jobs):
+    log = FoldLog(jobs[0])
+    for done, case_id in enumerate(jobs[0].val_cases, start=1):
+        append_line(jobs[0].folder.scores, {"score": {"case_id": case_id}, "seconds": 1.0})
+        place = {"configuration": "3d_fullres", "fold": "0"}
+        assert list(log.new_lines()) == [{"event": "validated", **place, "done": done, "total": 2}]
+    assert list(log.new_lines()) == []

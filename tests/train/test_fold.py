@@ -1,5 +1,6 @@
 import json
 import math
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 from autoseg.dataset.case import read_case
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.runtime.images import read_labels
+from autoseg.train import fold
 from autoseg.train.fold import Interrupted, train_fold
+from autoseg.train.lock import held
 from autoseg.train.records import FoldResult, RunSettings
 
 
@@ -162,17 +165,51 @@ def test_revised_length_is_replayed_by_a_resumed_run(make_job):
 
 
 def test_infinite_loss_ends_in_an_error_and_keeps_the_checkpoint(make_job):
-    job = make_job(num_steps=12)
+    job = make_job(num_steps=12, checkpoint_interval_s=0.0)
     with pytest.raises(Interrupted):
         train_fold(job, ignore_progress, after(1))
-    before = job.folder.last.read_bytes()
     content = torch.load(job.folder.last, weights_only=True)
     content["model"]["heads.0.bias"][0] = math.nan
     torch.save(content, job.folder.last)
+    paths = (job.folder.last, job.folder.previous)
+    before = [path.read_bytes() for path in paths]
     with pytest.raises(TrainingError, match="finite"):
         train_fold(job, ignore_progress, never)
-    assert torch.load(job.folder.last, weights_only=True)["standing"]["step"] == 2
-    assert before
+    assert [path.read_bytes() for path in paths] == before
+    assert not job.folder.final.exists()
+
+
+def test_a_fold_that_another_process_trains_is_refused(make_job, monkeypatch):
+    monkeypatch.setattr(fold, "LOCK_WAIT_S", 0.0)
+    job = make_job()
+    with held(job.folder.lock, 0.0), pytest.raises(TrainingError, match=str(os.getpid())):
+        train_fold(job, ignore_progress, never)
+
+
+def test_rests_of_a_killed_run_are_removed(make_job):
+    job = make_job(num_steps=2)
+    rest = job.folder.root / ".last.pt.0123abcd.tmp"
+    rest.parent.mkdir(parents=True)
+    rest.touch()
+    train_fold(job, ignore_progress, never)
+    assert not rest.exists()
+
+
+def test_decisions_cut_short_by_a_full_disk_are_passed_over(make_job):
+    job = make_job(num_steps=6)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(2))
+    job.folder.events.write_text('{"event": "revised", "num_st')
+    assert train_fold(job, ignore_progress, never).num_steps == 6
+
+
+def test_full_memory_of_the_device_is_an_error_with_a_remedy(make_job, monkeypatch):
+    def run(_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(fold.FoldTraining, "run", run)
+    with pytest.raises(TrainingError, match="--memory"):
+        train_fold(make_job(), ignore_progress, never)
 
 
 def test_checkpoint_of_another_plan_is_refused(make_job):

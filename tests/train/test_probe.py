@@ -1,7 +1,9 @@
 import pytest
 
+from autoseg.errors import WorkspaceError
 from autoseg.network.execution import Execution
 from autoseg.train import probe
+from autoseg.train.checkpoint import Standing, save_weights
 from autoseg.train.fold import _batches
 from autoseg.train.probe import candidates, probe_settings, run_settings, usual_execution
 from autoseg.train.records import RunSettings
@@ -64,3 +66,16 @@ def test_decision_for_another_plan_is_not_read(make_job):
     run_settings(job, _batches(job))
     other = make_job(num_steps=6, root=job.root, plan=job.plan.revised(seed=3))
     assert run_settings(other, _batches(other)).num_steps == 6
+
+
+def test_decision_is_not_replaced_beside_weights_of_another_plan(make_job):
+    job = make_job(num_steps=5)
+    settings = run_settings(job, _batches(job))
+    standing = Standing(plan_digest=settings.plan_digest, step=5, elapsed_s=1.0)
+    save_weights(job.folder.final, {}, standing)
+    job.folder.events.write_text('{"event": "revised", "num_steps": 4, "step": 2}\n')
+    other = make_job(num_steps=6, root=job.root, plan=job.plan.revised(seed=3))
+    with pytest.raises(WorkspaceError, match="another plan"):
+        run_settings(other, _batches(other))
+    assert RunSettings.load(job.folder.settings) == settings
+    assert job.folder.events.exists()

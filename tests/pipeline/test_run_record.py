@@ -1,0 +1,78 @@
+import pytest
+
+from autoseg.pipeline import run_record
+from autoseg.pipeline.run_record import ActiveTime, RunRecord, load_run
+from autoseg.plan.plan import Plan
+
+
+class Clock:
+    """A clock that goes as the test says."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(run_record, "time", clock)
+    return clock
+
+
+def active_s(place):
+    return RunRecord.load(place.run).active_s
+
+
+def test_commands_of_one_plan_are_gathered(own_place):
+    plan = Plan.load(own_place.plan)
+    load_run(own_place, plan, ("autoseg", "train", "-w", "a b"))
+    assert load_run(own_place, plan, ()).commands[-1] == "autoseg train -w 'a b'"
+    other = load_run(own_place, plan.revised(seed=7), ("autoseg", "plan"))
+    assert other.commands == ("autoseg plan",)
+    assert RunRecord.load(own_place.run) == other
+
+
+def test_time_is_kept_while_the_work_goes_on(own_place, clock):
+    active = ActiveTime(own_place, "request")
+    should_stop = active.watched(lambda: False)
+    clock.now += 10
+    assert not should_stop()
+    assert active_s(own_place) == {}
+    clock.now += 25
+    assert not should_stop()
+    assert active_s(own_place) == {"request": 35.0}
+    clock.now += 1
+    should_stop()
+    assert active_s(own_place) == {"request": 35.0}
+    assert ActiveTime(own_place, "request").seconds == 35.0
+    assert ActiveTime(own_place, "another").seconds == 0.0
+
+
+def fail(error, action=lambda: None):
+    action()
+    raise error
+
+
+def test_time_of_a_stopped_request_is_kept_and_of_a_completed_one_forgotten(own_place, clock):
+    def work():
+        clock.now += 5
+
+    with pytest.raises(KeyboardInterrupt), ActiveTime(own_place, "request"):
+        fail(KeyboardInterrupt, work)
+    assert active_s(own_place) == {"request": 5.0}
+    with pytest.raises(ZeroDivisionError), ActiveTime(own_place, "another"):
+        fail(ZeroDivisionError)
+    with ActiveTime(own_place, "request") as active:
+        assert active.seconds == 5.0
+    assert active_s(own_place) == {"another": 0.0}
+
+
+def test_a_stop_is_passed_on(own_place):
+    assert ActiveTime(own_place, "request").watched(lambda: True)()
+
+
+def test_time_that_cannot_be_kept_does_not_hide_the_error(own_place):
+    with pytest.raises(ZeroDivisionError), ActiveTime(own_place, "request"):
+        fail(ZeroDivisionError, own_place.run.unlink)

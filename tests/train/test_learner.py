@@ -1,0 +1,52 @@
+import math
+
+import pytest
+import torch
+
+from autoseg.network.execution import Execution
+from autoseg.train.learner import build_learner, build_loss
+from autoseg.train.loop import train
+from autoseg.train.sampling import Batch
+
+CPU = Execution(device="cpu", precision="fp32")
+
+
+def batch(*, is_good=True):
+    images = torch.linspace(-1, 1, 2 * 16**3).reshape(2, 1, 16, 16, 16)
+    labels = (images[:, 0] > 0).short()
+    return Batch(images if is_good else images * math.nan, labels)
+
+
+def weights(model):
+    return [parameter.detach().clone() for parameter in model.parameters()]
+
+
+def are_equal(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_step_with_infinite_gradients_changes_nothing(prepared, optimizer):
+    plan = prepared[0].configurations[0]
+    plan = plan.revised(training=plan.training.revised(optimizer=optimizer))
+    expected, spoilt = (build_learner(plan, CPU, seed=1) for _ in range(2))
+    before = weights(spoilt.model)
+
+    def steps(learner, batches):
+        return train(
+            learner,
+            batches,
+            build_loss(plan.training),
+            execution=CPU,
+            learning_rate=lambda _: 1e-3,
+            max_gradient_norm=12.0,
+        )
+
+    results = steps(spoilt, [batch(is_good=False), batch(), batch()])
+    assert not torch.isfinite(next(results).gradient_norm)
+    assert are_equal(weights(spoilt.model), before)
+    assert are_equal(weights(spoilt.ema.model), before)
+    assert len(list(results)) == 2
+    list(steps(expected, [batch(), batch()]))
+    assert are_equal(weights(spoilt.model), weights(expected.model))
+    assert not are_equal(weights(spoilt.model), before)
