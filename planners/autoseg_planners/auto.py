@@ -67,7 +67,8 @@ def plan(request: PlanRequest) -> Plan:
         item = configuration(request, grid, style, draft, seconds)
         configurations.append(item)
         decisions += explain_sized(item, choice.sized, limits)
-    decisions.append(_cascade_decision())
+    if grid.is_volume:
+        decisions.append(_cascade_decision())
     return compose(
         request,
         planner="auto",
