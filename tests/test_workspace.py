@@ -59,15 +59,17 @@ def test_a_workspace_is_frozen():
 
 
 def test_the_only_workspace_is_found(tmp_path):
-    (tmp_path / "a.autoseg").mkdir()
+    for name in ("a.autoseg", "not_planned.autoseg", "c"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a.autoseg" / "plan.json").touch()
     (tmp_path / "b.autoseg").write_text("a file")
-    (tmp_path / "c").mkdir()
     assert find_workspace(tmp_path).root == tmp_path / "a.autoseg"
 
 
 def test_several_workspaces_are_named(tmp_path):
     for name in ("a", "b"):
         (tmp_path / f"{name}.autoseg").mkdir()
+        (tmp_path / f"{name}.autoseg" / "plan.json").touch()
     with pytest.raises(WorkspaceError, match=r"a\.autoseg, b\.autoseg") as error:
         find_workspace(tmp_path)
     assert "-w" in error.value.fix

@@ -95,7 +95,7 @@ class Metrics:
         Raises
         ------
         TrainingError
-            One of the losses was not a finite number, or a gradient (which spoils the weights).
+            One of the losses was not a finite number, or a gradient (whose step was left out).
         """
         if self._loss is None or self._norm is None:
             return 0.0, 0.0

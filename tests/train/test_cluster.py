@@ -159,7 +159,8 @@ def test_side_by_side_gives_the_weights_of_one_after_the_other(make_job, expecte
     assert [result.fold for result in results] == ["0", "1"]
     for job, other in zip(jobs, expected, strict=True):
         assert_same_weights(job, other)
-    assert {event["fold"] for event in seen} == {"0", "1"}
+    told = {(event["fold"], event["event"]) for event in seen}
+    assert told == {(fold, kind) for fold in "01" for kind in ("trained", "validated")}
 
 
 @pytest.mark.slow
