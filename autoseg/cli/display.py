@@ -102,14 +102,14 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
     print(f"workspace: {outcome.workspace.root}")
-    print(f"next: {train_command(outcome.workspace)}")
+    print(f"next: {shlex.join(train_command(outcome.workspace))}")
 
 
-def train_command(workspace: "Workspace") -> str:
-    """Return the command that trains a workspace, as one can type it here."""
+def train_command(workspace: "Workspace") -> tuple[str, ...]:
+    """Return the words of the command that trains a workspace, as one can type it here."""
     root = workspace.root
     shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
-    return shlex.join(["autoseg", "train", "-w", str(shown)])
+    return ("autoseg", "train", "-w", str(shown))
 
 
 class Progress:

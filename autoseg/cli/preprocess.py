@@ -16,13 +16,13 @@ def preprocess(
 ) -> None:
     """Prepare all cases: crop, resample, normalise, store; `train` also does what is missing."""
     from autoseg.cli import display
-    from autoseg.cli.session import open_workspace
+    from autoseg.cli.session import interruptible, open_workspace, typed
     from autoseg.pipeline.training import prepare_workspace
 
     place = open_workspace(workspace)
     names = parse.words(configurations) if configurations else None
-    with display.Progress() as progress:
-        prepared = prepare_workspace(place, names, progress.on_event)
+    with interruptible(typed()) as should_stop, display.Progress() as progress:
+        prepared = prepare_workspace(place, names, progress.on_event, should_stop)
     if json_:
         display.print_json({"workspace": str(place.root), "configurations": list(prepared)})
         return

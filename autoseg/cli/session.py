@@ -1,14 +1,20 @@
 """What commands on a workspace share: finding it, its log file, and a graceful stop."""
 
 import logging
+import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+import typer
+
 from autoseg.workspace import Workspace, find_workspace
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def open_workspace(root: Path | None) -> Workspace:
@@ -65,3 +71,16 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible(command: Sequence[str]) -> Iterator[Callable[[], bool]]:
+    """Yield `should_stop`; a stop names the command that goes on and exits with 130."""
+    from autoseg.train.job import Interrupted
+
+    try:
+        with stop_on_signal() as should_stop:
+            yield should_stop
+    except (Interrupted, KeyboardInterrupt):
+        print(f"stopped; everything is saved. To go on: {shlex.join(command)}", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None

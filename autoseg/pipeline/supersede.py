@@ -14,7 +14,7 @@ def settle(
     """Return the plan that holds from now on, and where superseded training was moved.
 
     An earlier plan that decides the same holds on: only its expected costs, which depend on how
-    fast the machine was just then, may differ.
+    fast the machine was just then, may differ. With `replan` its training is moved all the same.
 
     Parameters
     ----------
@@ -29,7 +29,8 @@ def settle(
     if not workspace.plan.exists():
         return plan, None
     earlier = _load(workspace.plan)
-    if earlier is not None and _decisions(earlier) == _decisions(plan) and _has(workspace, splits):
+    same = earlier is not None and _decisions(earlier) == _decisions(plan)
+    if earlier is not None and same and _has(workspace, splits) and not replan:
         return earlier, None
     if not workspace.training.exists():
         return plan, None

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-from autoseg.plan.budget import seconds_per_fold
+from autoseg.plan.budget import FEW_SLICES, seconds_per_fold
 from autoseg.plan.compose import Draft, Style, compose, configuration, decision, facts
 from autoseg.plan.explain import explain_grid, explain_sized
 from autoseg.plan.family import fit_network
@@ -21,8 +21,6 @@ GPU_BUDGET_S = 12 * 3600.0
 """Default on a GPU: a night."""
 NETWORK = replace(PLAIN, max_features={2: 256, 3: 256}, max_supervised=3)
 """On a CPU, deep stages stop at eight times the first one's width: small data sets need no more."""
-FEW_SLICES = 20
-"""Volumes with fewer slices than this, far apart, are better seen slice by slice."""
 UNSEEN = 0.05
 """A patch that covers less of the image than this cannot tell left from right on a CPU's budget:
 the coarser configuration is trained."""

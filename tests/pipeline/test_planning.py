@@ -60,6 +60,17 @@ def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tm
     assert not trained.exists()
 
 
+def test_replan_moves_training_aside_even_when_the_plan_is_the_same(spheres, tmp_path):
+    options = {"dataset": spheres, "workspace": tmp_path / "w", "planner": "nnunet"}
+    trained = make_plan(PlanOptions(**options)).workspace.fold("3d_fullres", "0").final
+    trained.parent.mkdir(parents=True)
+    trained.write_bytes(b"weights")
+    assert make_plan(PlanOptions(**options)).superseded is None
+    assert trained.exists()
+    assert make_plan(PlanOptions(**options, replan=True)).superseded is not None
+    assert not trained.exists()
+
+
 def test_an_unwritable_workspace_is_said_before_any_work(spheres, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(WorkspaceError, match="cannot be written"):
