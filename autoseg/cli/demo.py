@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Make a small 3D data set, plan, train two folds, export, predict: two minutes on a CPU."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to, typed
+    from autoseg.cli.shared import log_to, typed
     from autoseg.cli.training import run_training
     from autoseg.errors import WorkspaceError
     from autoseg.pipeline.planning import PlanOptions, make_plan

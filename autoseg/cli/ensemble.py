@@ -6,7 +6,7 @@ from autoseg.cli import options
 def ensemble(workspace: options.WorkspaceOption = None, json_: options.JsonOption = False) -> None:
     """Choose the ensemble and the post-processing on out-of-fold predictions."""
     from autoseg.cli import display
-    from autoseg.cli.session import open_workspace
+    from autoseg.cli.shared import open_workspace
     from autoseg.dataset.dataset import Dataset
     from autoseg.pipeline.finishing import choose
     from autoseg.pipeline.summary import summarise_run

@@ -16,7 +16,7 @@ def export(
 ) -> None:
     """Write the artifact model/ and model.zip, verified against the training framework."""
     from autoseg.cli import display
-    from autoseg.cli.session import open_workspace
+    from autoseg.cli.shared import open_workspace
     from autoseg.dataset.dataset import Dataset
     from autoseg.pipeline import finishing
     from autoseg.plan.consistency import load_plan

@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Measure DATASET and write a plan that says what was decided and why."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to, typed
+    from autoseg.cli.shared import log_to, typed
     from autoseg.pipeline.planning import PlanOptions, make_plan, plan_from_fingerprint
     from autoseg.workspace import Workspace
 

@@ -16,7 +16,7 @@ def preprocess(
 ) -> None:
     """Prepare all cases: crop, resample, normalise, store; `train` also does what is missing."""
     from autoseg.cli import display
-    from autoseg.cli.session import interruptible, open_workspace, typed
+    from autoseg.cli.shared import interruptible, open_workspace, typed
     from autoseg.pipeline.training import prepare_workspace
 
     place = open_workspace(workspace)

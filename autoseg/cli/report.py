@@ -10,7 +10,7 @@ def report(
 ) -> None:
     """Write report.html from what is there: one file, offline."""
     from autoseg.cli import display
-    from autoseg.cli.session import open_workspace
+    from autoseg.cli.shared import open_workspace
     from autoseg.report.render import render_report
 
     place = open_workspace(workspace)

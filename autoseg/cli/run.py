@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Plan, train and everything after, in one go."""
     from autoseg.cli import display
-    from autoseg.cli.session import log_to, typed
+    from autoseg.cli.shared import log_to, typed
     from autoseg.cli.training import run_training
     from autoseg.pipeline.planning import PlanOptions, make_plan
     from autoseg.pipeline.training import TrainOptions

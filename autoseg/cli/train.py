@@ -36,7 +36,7 @@ def train(
     json_: options.JsonOption = False,
 ) -> None:
     """Train, validate, choose, export, verify and report; run again, it goes on from there."""
-    from autoseg.cli.session import open_workspace, typed
+    from autoseg.cli.shared import open_workspace, typed
     from autoseg.cli.training import run_training
     from autoseg.pipeline.training import TrainOptions
 

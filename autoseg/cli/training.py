@@ -1,7 +1,7 @@
 """Training with its display, for the commands that train."""
 
 from autoseg.cli import display
-from autoseg.cli.session import interruptible
+from autoseg.cli.shared import interruptible
 from autoseg.pipeline.training import TrainOptions
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from autoseg.cli.main import main
-from autoseg.cli.session import LogFile, log_to, stop_on_signal
+from autoseg.cli.shared import LogFile, log_to, stop_on_signal
 from autoseg.workspace import Workspace
 
 
