@@ -17,10 +17,10 @@ demo: install
 # pytest's summary of the end-to-end run is the last output.
 test: install $(BARE)/.installed lint
 	$(BIN)/pytest
-	$(BIN)/pytest -m end_to_end --bare-python $(BARE)/bin/python
+	$(BIN)/pytest tests -m end_to_end --bare-python=$(BARE)/bin/python
 
 slow: install $(BARE)/.installed
-	$(BIN)/pytest -m 'slow and not gpu' --bare-python $(BARE)/bin/python
+	$(BIN)/pytest tests -m 'slow and not gpu' --bare-python=$(BARE)/bin/python
 
 lint: install
 	$(BIN)/ruff check .
