@@ -1,6 +1,7 @@
 """The two commands, from a folder of images and masks to a model, a report and predictions."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from autoseg.cli.main import main
 from autoseg.runtime.images import read_labels
@@ -109,25 +111,34 @@ def test_pictures_go_through_both_commands(tmp_path):
 
 def test_a_stopped_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     data = write_spheres(tmp_path / "spheres", num_cases=4, seed=0)
-    weights = []
-    for name, stops in (("once", 0), ("stopped", 1)):
-        workspace = tmp_path / f"{name}.autoseg"
-        assert main(["plan", str(data), "-w", str(workspace), "--folds", "2"]) == 0
-        command = [Path(sys.executable).parent / "autoseg", "train", "-w", str(workspace)]
-        command += ["--steps", "60", "--folds", "0", "--configurations", "3d_fullres"]
-        for _ in range(stops):
-            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-            _wait_for_metrics(Workspace(workspace), process)
-            process.terminate()
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 130
-            assert "To go on: autoseg train" in errors
-        assert subprocess.run(command, timeout=300).returncode == 0
-        weights.append(Workspace(workspace).fold("3d_fullres", "0").final.read_bytes())
-    assert weights[0] == weights[1]
+    once, stopped = tmp_path / "once.autoseg", tmp_path / "stopped.autoseg"
+    assert main(["plan", str(data), "-w", str(once), "--folds", "2"]) == 0
+    shutil.copytree(once, stopped)
+    assert subprocess.run(train_command(once), timeout=300, check=False).returncode == 0
+    process = subprocess.Popen(train_command(stopped), stderr=subprocess.PIPE, text=True)
+    _wait_for_settings(Workspace(stopped), process)
+    process.terminate()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "To go on: autoseg train" in errors
+    assert not Workspace(stopped).fold("3d_fullres", "0").final.exists()
+    assert subprocess.run(train_command(stopped), timeout=300, check=False).returncode == 0
+    ours, theirs = (weights_of(Workspace(root)) for root in (once, stopped))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def _wait_for_metrics(place, process):
+def train_command(workspace):
+    command = [str(Path(sys.executable).parent / "autoseg"), "train", "-w", str(workspace)]
+    return [*command, "--steps", "60", "--folds", "0", "--configurations", "3d_fullres"]
+
+
+def weights_of(place):
+    path = place.fold("3d_fullres", "0").final
+    return torch.load(path, weights_only=True)["weights"]
+
+
+def _wait_for_settings(place, process):
     """Wait until the fold has begun."""
     settings = place.fold("3d_fullres", "0").settings
     for _ in range(600):
