@@ -179,7 +179,7 @@ def find_workspace(folder: Path) -> Workspace:
     names = ", ".join(path.name for path in found) or "no workspace"
     raise WorkspaceError(
         found=f"{names} in {folder}",
-        expected="one folder *.autoseg",
+        expected="one folder *.autoseg with a plan",
         fix="name the workspace with -w, or make one with `autoseg plan DATASET`",
     )
 

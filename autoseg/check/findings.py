@@ -1,5 +1,6 @@
 """What is odd about a fingerprinted data set: for people to look at, not to refuse."""
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,8 @@ EXTENT_RATIO = 5.0
 INTENSITY_RATIO = 10.0
 """The same for the mean intensity of the foreground, where all are positive (not CT)."""
 MAX_LISTED = 20
+PATIENT = r"^([A-Za-z]+[-_]?\d+)[-_]"
+"""How names of cases begin that tell the patient, e.g. patient001_frame01 or sub-12_ses-1."""
 
 
 def check_fingerprint(fingerprint: Fingerprint, cases: Sequence[Case] = ()) -> tuple[Finding, ...]:
@@ -31,7 +34,31 @@ def check_fingerprint(fingerprint: Fingerprint, cases: Sequence[Case] = ()) -> t
         *_outliers(fingerprint),
         *_intensity_outliers(fingerprint),
         *_duplicates(fingerprint, groups),
+        *_patients(groups),
     )
+
+
+def _patients(groups: Mapping[str, str]) -> list[Finding]:
+    """Return a warning when cases seem to share patients but nobody said so."""
+    if any(group != case_id for case_id, group in groups.items()):
+        return []
+    patients = defaultdict(list)
+    for case_id in groups:
+        match = re.match(PATIENT, case_id)
+        if match is None:
+            return []
+        patients[match.group(1)].append(case_id)
+    shared = [ids for ids in patients.values() if len(ids) > 1]
+    if not shared:
+        return []
+    return [
+        _note(
+            f"{len(groups)} cases named after {len(patients)} patients or subjects",
+            "all cases of a patient in one fold: else validation scores are too good",
+            f"if so, plan with --group-by '{PATIENT}'",
+            shared[0],
+        )
+    ]
 
 
 def _note(

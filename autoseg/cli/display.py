@@ -175,6 +175,8 @@ class Progress:
                 file=sys.stderr,
                 flush=True,
             )
+        elif event.get("event") == "note":
+            print(event["text"], file=sys.stderr, flush=True)
         elif event.get("event") == "step":
             print(f"{event['name']} ...", file=sys.stderr, flush=True)
         elif "step" in event and "num_steps" in event:

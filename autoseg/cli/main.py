@@ -1,5 +1,6 @@
 """The command `autoseg`: it translates arguments into calls, and errors into exit codes."""
 
+import json
 import logging
 import sys
 import tempfile
@@ -68,6 +69,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else USER_ERROR
     except AutosegError as error:
         print(error, file=sys.stderr)
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            parts = {"found": error.found, "expected": error.expected, "fix": error.fix}
+            print(json.dumps({"error": parts}, indent=2))
         logger.error("%s", error)
         return USER_ERROR
     except Exception:

@@ -38,9 +38,11 @@ def predict(
 ) -> None:
     """Segment images with a trained model; one bad file never stops the rest."""
     from autoseg.export.backend import find_artifact, open_model, parse_effort
+    from autoseg.runtime.cases import refuse_missing
     from autoseg.runtime.runner import PredictOptions, predict_files
 
     start = time.perf_counter()
+    refuse_missing(inputs)
     chosen = parse_effort(effort, mirroring=not no_tta)
     choice = PredictOptions(effort=chosen, probabilities=probabilities, overwrite=overwrite)
     with find_artifact(model) as folder:
@@ -56,6 +58,8 @@ def predict(
             f"{summary.count('done')} predicted, {summary.count('skipped')} there already, "
             f"{summary.count('failed')} failed in {seconds:.1f} s ({used}): {output}"
         )
+        if summary.count("skipped"):
+            print("what was there may be of another model; --overwrite predicts it again")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 

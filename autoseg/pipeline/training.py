@@ -26,7 +26,7 @@ from autoseg.plan.plan import Plan
 from autoseg.preprocess.preprocess import preprocess
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.origin import begun, check_cases, check_request, finished
-from autoseg.train.records import Request
+from autoseg.train.records import FoldResult, Request
 from autoseg.workspace import Workspace, append_line
 
 LOG = logging.getLogger("autoseg")
@@ -169,6 +169,7 @@ def _train_folds(
 ) -> None:
     """Train the folds that have no result yet, the most suitable configuration first."""
     pending = _in_order([job for job in jobs if finished(job) is None])
+    _tell_finished(jobs, options.workspace, listeners)
     if not pending:
         return
     from autoseg.train.cluster import train_folds
@@ -194,6 +195,24 @@ def _train_folds(
         on_progress=listeners.on_progress,
         should_stop=listeners.should_stop,
     )
+
+
+def _tell_finished(jobs: Sequence[FoldJob], workspace: Workspace, listeners: Listeners) -> None:
+    """Say which folds are kept, and which of a configuration were trained differently."""
+    asked = {job.configuration: job.request for job in jobs}
+    for path in sorted(workspace.training.glob("*/fold_*/result.json")):
+        result = FoldResult.load(path)
+        name = f"{result.configuration} fold {result.fold}"
+        if any(
+            (job.configuration, job.fold) == (result.configuration, result.fold) for job in jobs
+        ):
+            text = f"{name} is finished ({result.num_steps} steps) and kept"
+            listeners.on_progress({"event": "note", "text": text})
+            continue
+        request = asked.get(result.configuration)
+        if None not in (request, result.request) and str(request) != str(result.request):
+            text = f"{name} was trained for {result.request}, the other folds for {request}"
+            listeners.on_progress({"event": "note", "text": f"{text}: they do not compare"})
 
 
 def _in_order(jobs: Sequence[FoldJob]) -> list[FoldJob]:

@@ -65,6 +65,17 @@ class Summary:
         }
 
 
+def refuse_missing(inputs: Iterable[Path]) -> None:
+    """Raise an error that names every input that does not exist."""
+    missing = [str(path) for path in inputs if not path.exists()]
+    if missing:
+        raise AutosegError(
+            found=f"no file or folder {', '.join(missing)}",
+            expected="image files, or folders of them",
+            fix="correct the path",
+        )
+
+
 def find_cases(
     inputs: Iterable[Path], channel_files: Literal["suffix", "single"], num_channels: int
 ) -> tuple[list[InputCase], list[Outcome]]:

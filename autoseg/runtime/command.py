@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from .cases import Outcome
+from .cases import Outcome, refuse_missing
 from .errors import AutosegError
 from .model import EFFORTS, Model, open_onnx
 from .runner import PredictOptions, predict_files
@@ -45,6 +45,7 @@ def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
     if not options.verify and not paths:
         parser.error("name at least one INPUT, and the folder OUT")
     try:
+        refuse_missing(paths)
         model = Model(folder, partial(open_onnx, num_threads=options.threads))
         if options.verify:
             return _verify(model)

@@ -87,3 +87,21 @@ def test_imported_fingerprints_without_counts_pass():
         for i in range(12)
     ]
     assert found(*bare) == []
+
+
+def patients(*names, group=None):
+    cases = [stats(index, case_id=name) for index, name in enumerate(names)]
+    known = [Case(id=n, images=("a",), labels="b", group=group or n) for n in names]
+    return [line for line in found(*cases, known=known) if "patients" in line]
+
+
+def test_cases_that_seem_to_share_a_patient_are_told():
+    names = [f"patient{n:03d}_frame{f:02d}" for n in range(10) for f in (1, 9)]
+    assert patients(*names) == ["20 cases named after 10 patients or subjects"]
+
+
+def test_declared_groups_and_numbered_cases_are_no_reason_to_warn():
+    names = [f"patient{n:03d}_frame{f:02d}" for n in range(10) for f in (1, 9)]
+    assert patients(*names, group="somebody") == []
+    assert patients(*(f"hippocampus_{n:03d}" for n in range(20))) == []
+    assert patients(*(f"sub-{n}_scan" for n in range(20))) == []

@@ -211,3 +211,17 @@ def test_a_full_disk_while_planning_leaves_no_plan(data, tmp_path):
     assert "free space" in done.stderr
     assert not list((tmp_path / "w").glob("plan.json"))
     assert not list(Path(tmp_path / "w").rglob("*.tmp"))
+
+
+def test_an_error_is_json_for_programs(tmp_path, capsys):
+    assert main(["check", str(tmp_path / "nowhere"), "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "nowhere" in error["found"]
+    assert error["fix"]
+
+
+def test_predicting_what_is_not_there_names_it_before_anything_is_made(tmp_path, capsys):
+    out = tmp_path / "out"
+    message = refused(capsys, "predict", tmp_path, tmp_path / "nothere", "-o", out)
+    assert "nothere" in message
+    assert not out.exists()

@@ -308,3 +308,26 @@ def test_a_chosen_gpu_is_the_one_that_trains(own_place, training):
 def test_importing_the_pipeline_needs_no_torch():
     code = "import autoseg.pipeline.training, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_fold_that_was_trained_differently_is_told(tmp_path):
+    data = write_spheres(tmp_path / "spheres", num_cases=4, seed=0, shape=(8, 8, 8))
+    options = PlanOptions(dataset=data, workspace=tmp_path / "s.autoseg", num_folds=2)
+    place = make_plan(options).workspace
+    told = []
+    for fold, steps in (("0", 1), ("1", 2)):
+        wanted = TrainOptions(
+            workspace=place, steps=steps, folds=(fold,), configurations=("3d_fullres",)
+        )
+        with pytest.raises(StopIteration):
+            train_model(wanted, lambda event: told.append(event) or stop_at_ensemble(event))
+    texts = [event["text"] for event in told if event.get("event") == "note"]
+    assert texts == [
+        "3d_fullres fold 0 was trained for 1 steps, the other folds for 2 steps: "
+        "they do not compare"
+    ]
+
+
+def stop_at_ensemble(event):
+    if event.get("event") == "step":
+        raise StopIteration
