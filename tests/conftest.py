@@ -1,5 +1,6 @@
 """Where real data sets and the bare environment are, for the tests that need them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def bare_python(pytestconfig: pytest.Config) -> Path:
 def repository() -> Path:
     """Root of the checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the user's cache directory out of the tests."""
+    path = tmp_path_factory.mktemp("cache") / "machine.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autoseg.cli.shared.machine_file", lambda: path)
+        yield
 
 
 def _existing(config: pytest.Config, place: str) -> Path:

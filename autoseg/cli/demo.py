@@ -21,7 +21,7 @@ def demo(
 ) -> None:
     """Make a small 3D data set, plan, train two folds, export, predict: two minutes on a CPU."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, typed
+    from autoseg.cli.shared import log_to, machine_file, typed
     from autoseg.cli.training import run_training
     from autoseg.errors import WorkspaceError
     from autoseg.pipeline.planning import PlanOptions, make_plan
@@ -41,6 +41,7 @@ def demo(
         workspace=folder / "spheres.autoseg",
         budget_s=budget or DEMO_BUDGET_S,
         num_folds=2,
+        machine_file=machine_file(),
     )
     outcome = make_plan(wanted)
     log_to(outcome.workspace)

@@ -38,7 +38,7 @@ def plan(
 ) -> None:
     """Measure DATASET and write a plan that says what was decided and why."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, typed
+    from autoseg.cli.shared import log_to, machine_file, typed
     from autoseg.pipeline.planning import PlanOptions, make_plan, plan_from_fingerprint
     from autoseg.workspace import Workspace
 
@@ -61,6 +61,7 @@ def plan(
         replan=replan,
         export_nnunet=export_nnunet,
         command=typed(),
+        machine_file=machine_file(),
     )
     if fingerprint is not None:
         made = plan_from_fingerprint(wanted, fingerprint, dataset_json)

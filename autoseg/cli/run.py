@@ -24,7 +24,7 @@ def run(
 ) -> None:
     """Plan, train and everything after, in one go."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, typed
+    from autoseg.cli.shared import log_to, machine_file, typed
     from autoseg.cli.training import run_training
     from autoseg.pipeline.planning import PlanOptions, make_plan
     from autoseg.pipeline.training import TrainOptions
@@ -45,6 +45,7 @@ def run(
         replan=replan,
         group_by=group_by,
         command=typed(),
+        machine_file=machine_file(),
     )
     with display.Progress() as progress:
         outcome = make_plan(wanted, lambda _, done, total: progress.update("measure", done, total))

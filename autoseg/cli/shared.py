@@ -50,6 +50,13 @@ def typed() -> tuple[str, ...]:
     return ("autoseg", *sys.argv[1:])
 
 
+def machine_file() -> Path:
+    """Return where the speed of this machine is kept, in the user's cache directory."""
+    from platformdirs import user_cache_path
+
+    return user_cache_path("autoseg") / "machine.json"
+
+
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Yield a function that says whether the user asked to stop (SIGINT or SIGTERM).

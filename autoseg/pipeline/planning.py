@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -51,6 +52,8 @@ class PlanOptions:
     export_nnunet: bool = False
     command: tuple[str, ...] = ()
     """As typed, for the report."""
+    machine_file: Path | None = None
+    """Keeps the best speed that was ever measured of this machine; None: measured anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ def make_plan(
     spec = load_spec(options.spec) if options.spec else None
     dataset = open_dataset(options.dataset, spec, options.group_by)
     workspace = _writable(options.workspace or Path(f"{dataset.name}{SUFFIX}"))
-    machine = _machine(workspace)
+    machine = _machine(workspace, options.machine_file)
     fingerprint, findings = measure_dataset(
         dataset,
         workspace.measured,
@@ -139,20 +142,30 @@ def plan_request(
     )
 
 
-def _machine(workspace: Workspace) -> Machine:
+def _machine(workspace: Workspace, machine_file: Path | None) -> Machine:
     """Return this machine, with the speed that an earlier plan of the workspace was made for.
 
     How fast a machine is just now depends on what else runs; planning again must not give another
     plan for that.
     """
     machine = measure_machine()
-    if not workspace.run.exists():
-        return machine
-    try:
-        earlier = RunRecord.load(workspace.run).machine
-    except AutosegError:
-        return machine
-    return earlier if earlier.is_like(machine) else machine
+    if workspace.run.exists():
+        with suppress(AutosegError):  # of another version: measured anew
+            earlier = RunRecord.load(workspace.run).machine
+            if earlier.is_like(machine):
+                return earlier
+    return machine if machine_file is None else remembered(machine, machine_file)
+
+
+def remembered(machine: Machine, path: Path) -> Machine:
+    """Return the machine with the best speed measured so far, which the file keeps."""
+    with suppress(AutosegError):  # no file yet, or one of another version
+        known = Machine.load(path)
+        if known.is_like(machine) and known.flops >= machine.flops:
+            return known
+    with suppress(WorkspaceError):  # without a home, the next plan measures again
+        write_text(path, machine.to_json())
+    return machine
 
 
 def _counted(on_case: Callable[[str, int, int], None], total: int) -> Callable[[str], None]:

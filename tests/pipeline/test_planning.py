@@ -5,7 +5,13 @@ import pytest
 from autoseg.dataset.dataset import Findings
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.machine import measure_machine
-from autoseg.pipeline.planning import PlanOptions, check_dataset, make_plan, plan_from_fingerprint
+from autoseg.pipeline.planning import (
+    PlanOptions,
+    check_dataset,
+    make_plan,
+    plan_from_fingerprint,
+    remembered,
+)
 from autoseg.plan.plan import Plan
 from autoseg.testing.synthetic import write_rings, write_spheres
 
@@ -38,6 +44,16 @@ def test_a_slower_moment_of_the_machine_does_not_change_the_plan(spheres, tmp_pa
         options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", budget_s=1200.0)
         plans.append(make_plan(options).plan)
     assert plans[0] == plans[1]
+
+
+def test_the_best_speed_of_a_machine_is_remembered(tmp_path):
+    machine, path = measure_machine(), tmp_path / "cache" / "machine.json"
+    slow, fast = machine.revised(flops=1e10), machine.revised(flops=1e11)
+    assert remembered(slow, path) == slow
+    assert remembered(fast, path) == fast
+    assert remembered(slow, path) == fast
+    other = slow.revised(num_cpus=99)
+    assert remembered(other, path) == other
 
 
 def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tmp_path):
