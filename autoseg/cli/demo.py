@@ -21,10 +21,11 @@ def demo(
 ) -> None:
     """Make a small 3D data set, plan, train two folds, export, predict: two minutes on a CPU."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, machine_file, typed
+    from autoseg.cli.planning import run_planning
+    from autoseg.cli.shared import machine_file, typed
     from autoseg.cli.training import run_training
     from autoseg.errors import WorkspaceError
-    from autoseg.pipeline.planning import PlanOptions, make_plan
+    from autoseg.pipeline.planning import PlanOptions
     from autoseg.pipeline.training import TrainOptions
     from autoseg.runtime.runner import Model, PredictOptions, predict_files
     from autoseg.testing.synthetic import write_spheres
@@ -43,8 +44,7 @@ def demo(
         num_folds=2,
         machine_file=machine_file(),
     )
-    outcome = make_plan(wanted)
-    log_to(outcome.workspace)
+    outcome = run_planning(wanted)
     if not json_:
         display.print_outcome(outcome)
     run_training(TrainOptions(workspace=outcome.workspace, command=typed()), as_json=json_)

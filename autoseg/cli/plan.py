@@ -38,9 +38,9 @@ def plan(
 ) -> None:
     """Measure DATASET and write a plan that says what was decided and why."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, machine_file, typed
-    from autoseg.pipeline.planning import PlanOptions, make_plan, plan_from_fingerprint
-    from autoseg.workspace import Workspace
+    from autoseg.cli.planning import run_planning
+    from autoseg.cli.shared import machine_file, typed
+    from autoseg.pipeline.planning import PlanOptions, plan_from_fingerprint
 
     if (dataset is None) == (fingerprint is None):
         raise typer.BadParameter("name a DATASET, or a --fingerprint FILE, not both")
@@ -67,9 +67,7 @@ def plan(
         made = plan_from_fingerprint(wanted, fingerprint, dataset_json)
         display.print_json(made.model_dump(mode="json")) if json_ else display.print_plan(made)
         return
-    with display.Progress() as progress:
-        outcome = make_plan(wanted, lambda _, done, total: progress.update("measure", done, total))
-    log_to(Workspace(outcome.workspace.root))
+    outcome = run_planning(wanted)
     if json_:
         display.print_json(outcome.plan.model_dump(mode="json"))
         return

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoseg.cli import options
+from autoseg.cli.display import LINE_INTERVAL_S, print_json
 
 if TYPE_CHECKING:
     from autoseg.runtime.cases import Outcome
-
-LINE_INTERVAL_S = 10.0
-"""Without a terminal, a line of progress at most this often."""
 
 
 def predict(
@@ -50,8 +48,6 @@ def predict(
         summary = predict_files(opened, inputs, output, choice, _Progress())
     seconds = time.perf_counter() - start
     if json_:
-        from autoseg.cli.display import print_json
-
         print_json({**summary.to_dict(), "backend": used, "seconds": round(seconds, 3)})
     else:
         print(

@@ -24,9 +24,10 @@ def run(
 ) -> None:
     """Plan, train and everything after, in one go."""
     from autoseg.cli import display
-    from autoseg.cli.shared import log_to, machine_file, typed
+    from autoseg.cli.planning import run_planning
+    from autoseg.cli.shared import machine_file, typed
     from autoseg.cli.training import run_training
-    from autoseg.pipeline.planning import PlanOptions, make_plan
+    from autoseg.pipeline.planning import PlanOptions
     from autoseg.pipeline.training import TrainOptions
 
     wanted = PlanOptions(
@@ -47,9 +48,7 @@ def run(
         command=typed(),
         machine_file=machine_file(),
     )
-    with display.Progress() as progress:
-        outcome = make_plan(wanted, lambda _, done, total: progress.update("measure", done, total))
-    log_to(outcome.workspace)
+    outcome = run_planning(wanted)
     if not json_:
         display.print_outcome(outcome)
     training = TrainOptions(

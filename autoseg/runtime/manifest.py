@@ -16,7 +16,6 @@ from .errors import AutosegError
 from .recipe import KeepLargest, Labels, Recipe
 from .strict import parse_json, refusal, write_json
 
-SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 INPUTS = ("tile", "mean", "std")
 OUTPUT = "logits"
