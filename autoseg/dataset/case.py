@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.label_values import to_classes
 from autoseg.errors import AutosegError, DatasetError
-from autoseg.runtime.images import Image, read_image, read_labels, same_spacing
+from autoseg.runtime.images import Image, same_spacing
 
 POSITION_TOLERANCE = 0.5
 """Origins may differ by this part of a voxel: tools round them differently."""
@@ -42,20 +43,33 @@ def inspect_case(
     findings: list[Finding] = []
     image, mask, classes = None, None, None
     try:
-        image = read_image(dataset.image_paths(case))
+        image = find_format(dataset.layout).read_image(dataset, case)
         findings += _channel_findings(dataset, case, image)
     except AutosegError as error:
         findings.append(error_finding(error, case.images))
     try:
-        mask = read_labels(dataset.root / case.labels)
-        classes = to_classes(mask.array[0], dataset.labels)
+        mask = read_values(dataset, case, image)
+        classes = None if mask is None else to_classes(mask.array[0], dataset.labels)
     except AutosegError as error:
-        findings.append(error_finding(error, (case.labels,)))
+        findings.append(error_finding(error, case.labels))
     if image is not None and mask is not None:
         findings += _grid_findings(case, image, mask)
     if any(finding.severity == "error" for finding in findings):
         return None, None, findings
     return image, classes, findings
+
+
+def read_values(dataset: Dataset, case: Case, image: Image | None) -> Image | None:
+    """Return the values of a case's labels, (1, *S); background where the case has no labels.
+
+    None where it has none and `image`, which tells the shape, is None too.
+    """
+    if case.labels:
+        return find_format(dataset.layout).read_labels(dataset, case)
+    if image is None:
+        return None
+    background = np.full((1, *image.shape), dataset.labels.values[0])
+    return Image(background, image.geometry)
 
 
 def as_error(findings: Sequence[Finding]) -> DatasetError:
@@ -112,8 +126,8 @@ def _error(files: tuple[str, ...], found: str, expected: str, remedy: str) -> Fi
 
 def _grid_findings(case: Case, image: Image, mask: Image) -> list[Finding]:
     """Return how the grids of image and labels differ."""
-    files = (case.images[0], case.labels)
-    names = Path(files[0]).name, Path(files[1]).name
+    files = (case.images[0], *case.labels[:1])
+    names = Path(files[0]).name, Path(files[-1]).name
     shape, mask_shape = image.shape, mask.shape
     if shape != mask_shape:
         found = f"the image has shape {_product(shape)}, the labels {_product(mask_shape)}"

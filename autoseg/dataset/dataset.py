@@ -1,10 +1,21 @@
 """The records of a data set: what a user may declare, and what was found."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
 
 from autoseg.record import Record
 from autoseg.runtime.recipe import Labels
+
+Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+Fix = Literal["round_labels", "resample_labels", "copy_geometry", "replace_nan"]
+"""What may be put right while a case is read; the user's files stay as they are.
+
+`round_labels`: broken numbers to the nearest whole one; `resample_labels`: labels on another grid
+are taken onto the image's by nearest neighbour; `copy_geometry`: the image's spacing holds for the
+labels; `replace_nan`: NaN and infinite values become the smallest finite value of their channel.
+"""
 
 
 class DatasetSpec(Record):
@@ -14,26 +25,72 @@ class DatasetSpec(Record):
     task: str | None = None
     source: str | None = None
     licence: str | None = None
-    layout: Literal["nnunet", "folders"] | None = None
+    layout: str | None = None
+    """Name of a format, see `autoseg.dataset.formats.registry`."""
+    images: tuple[str, ...] | None = None
+    """Patterns of the image files, one a channel, with {case} for the id: "images/{case}.tif"."""
+    masks: str | dict[str, str] | None = None
+    """Pattern of the label files; or one for each class, painted in this order: later ones, which
+    may lie inside earlier ones, on top."""
+    table: str | None = None
+    """Name of the CSV or JSON file that lists the cases, relative to the data set's folder."""
     channels: tuple[str, ...] | None = None
     """Names of the channels; "CT" selects CT normalisation, "rgb_to_0_1" and "noNorm" theirs."""
-    labels: dict[str, int] | None = None
-    """Value of each class in the files; the first entry, or "background", is the background."""
+    labels: dict[str, int | tuple[int, ...] | Colour] | None = None
+    """Value of each class in the files; the first entry, or "background", is the background.
+
+    Several values are one class, or regions where they overlap; "#rrggbb" is a colour.
+    """
+    label_map: dict[str, int] | None = None
+    """Values in the files and what they are read as: {"255": 1}."""
+    threshold: float | None = None
+    """At and above this value a mask shows foreground (1), below background (0)."""
     ignore: int | None = None
     """Value of voxels without annotation."""
+    orientation: str | None = None
+    """Anatomical codes, e.g. "LPS", that all volumes should have; others are a finding."""
     group_by: str | None = None
-    """Regular expression whose first group in a case's id names its group (patient)."""
+    """Regular expression whose first group in a case's id names its group (patient), or the column
+    of a table."""
+    site_by: str | None = None
+    """The same for the site (hospital, scanner) of a case."""
+    split: dict[str, tuple[str, ...]] | None = None
+    """Official split: ids of cases, or patterns with *, under "train", "val" and "test"."""
+    exclude: dict[str, str] | None = None
+    """Cases that are left out, with the reason."""
+    fixes: tuple[Fix, ...] = ()
+
+
+class Reading(Record):
+    """How the pixels of files become channels and values of classes."""
+
+    masks: Literal["values", "binaries", "colours", "channels"] = "values"
+    """One map of values; binary masks painted one over the other; colours; a channel a class."""
+    colours: tuple[tuple[int, int, int, int], ...] = ()
+    """Red, green, blue, and the value they stand for."""
+    threshold: float | None = None
+    label_map: tuple[tuple[int, int], ...] = ()
+    """Value in the file, value that it is read as."""
+    fixes: tuple[Fix, ...] = ()
 
 
 class Case(Record):
-    """One image with its labels: file names relative to the data set's root."""
+    """One image with its labels: names of files or folders, relative to the data set's root."""
 
     id: str
     images: tuple[str, ...]
     """One file a channel, or one file with all channels."""
-    labels: str
+    labels: tuple[str, ...]
+    """One file; several binary masks (see `paint`); none where nothing is to be found."""
+    paint: tuple[int, ...] = ()
+    """Value of each binary mask."""
+    part: str | None = None
+    """What of the files is this case, where they hold several: a lead, a page."""
     group: str
     """Cases of one group stay in one fold; the case's id where no groups are known."""
+    site: str | None = None
+    split: Literal["train", "val", "test"] | None = None
+    """Where the official split has it."""
 
 
 class Dataset(Record):
@@ -43,7 +100,8 @@ class Dataset(Record):
     name: str
     root: Path
     """Absolute path of the folder."""
-    layout: Literal["nnunet", "folders"]
+    layout: str
+    """Name of the format that reads it."""
     channel_files: Literal["suffix", "single"]
     """`suffix`: one file a channel, `<case>_0000.ext`; `single`: one file a case."""
     channels: tuple[str, ...]
@@ -51,11 +109,19 @@ class Dataset(Record):
     labels_declared: bool
     """False: the values found in the masks became the classes, in rising order."""
     file_ending: str
+    """Of images, and of the label maps that are written for them."""
+    reading: Reading = Reading()
     cases: tuple[Case, ...]
+    excluded: dict[str, str] = Field(default_factory=dict)
+    """Cases left out, with the reason."""
 
     def image_paths(self, case: Case) -> tuple[Path, ...]:
         """Return the absolute paths of a case's images."""
         return tuple(self.root / name for name in case.images)
+
+    def label_paths(self, case: Case) -> tuple[Path, ...]:
+        """Return the absolute paths of a case's labels."""
+        return tuple(self.root / name for name in case.labels)
 
 
 class Finding(Record):

@@ -3,14 +3,15 @@
 Letters in shapes: S spatial axes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.dataset import DatasetSpec
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import smallest_type
-from autoseg.runtime.recipe import Labels
+from autoseg.runtime.recipe import Labels, Region
 from autoseg.runtime.resample import IGNORE as IGNORE
 
 MAX_UNDECLARED = 32
@@ -20,30 +21,87 @@ MAX_TABLE = 1 << 16
 """Widest range of values that is translated by a table."""
 
 
-def declared_labels(values: Mapping[str, int], ignore: int | None) -> Labels:
+Declared = Mapping[str, int | Sequence[int]]
+"""Values of classes by name; several values are a region, or a class where none overlap."""
+
+
+def declared_labels(declared: Declared, ignore: int | None) -> Labels:
     """Return the declared classes: "background", or else the first, then by rising value.
+
+    Regions, which share values, become classes that do not: one for each value, with the regions
+    beside them as unions.
 
     Raises
     ------
     DatasetError
         Fewer than two classes, or a value that is given twice.
     """
-    names = list(values)
-    duplicates = {v for v in values.values() if list(values.values()).count(v) > 1}
-    if ignore is not None and ignore in values.values():
+    sets = {name: _as_values(given) for name, given in declared.items()}
+    listed = [value for given in sets.values() for value in given]
+    has_regions = any(len(given) > 1 for given in sets.values())
+    values = _atoms(sets) if has_regions else {name: given[0] for name, given in sets.items()}
+    duplicates = set() if has_regions else {value for value in listed if listed.count(value) > 1}
+    if ignore is not None and ignore in listed:
         duplicates.add(ignore)
+    names = list(values)
     if len(names) < 2 or duplicates:
-        listed = ", ".join(f"{name}: {value}" for name, value in values.items())
+        shown = ", ".join(f"{name}: {value}" for name, value in declared.items())
         twice = f", with {sorted(duplicates)} twice" if duplicates else ""
         raise DatasetError(
-            found=f"labels {{{listed}}}, ignore {ignore}{twice}",
+            found=f"labels {{{shown}}}, ignore {ignore}{twice}",
             expected="a background and at least one other class, each with its own value",
             fix="correct the labels in dataset.json or in the file given with --spec",
         )
     background = next((name for name in names if name.casefold() == "background"), names[0])
     others = sorted((name for name in names if name != background), key=lambda name: values[name])
     order = (background, *others)
-    return Labels(names=order, values=tuple(values[name] for name in order), ignore=ignore)
+    numbers = tuple(values[name] for name in order)
+    regions = tuple(
+        Region(name=name, classes=tuple(sorted(numbers.index(value) for value in given)))
+        for name, given in sets.items()
+        if has_regions and name != background
+    )
+    return Labels(names=order, values=numbers, ignore=ignore, regions=regions)
+
+
+def spec_labels(spec: DatasetSpec) -> Labels | None:
+    """Return the classes that a spec declares, or None; colours count up from 0 as declared.
+
+    Raises
+    ------
+    DatasetError
+        Fewer than two classes, a value that is given twice, or colours beside numbers.
+    """
+    if spec.labels is None:
+        return None
+    colours = [value for value in spec.labels.values() if isinstance(value, str)]
+    if not colours:
+        return declared_labels(
+            {k: v for k, v in spec.labels.items() if not isinstance(v, str)}, spec.ignore
+        )
+    if len(colours) < len(spec.labels):
+        raise DatasetError(
+            found="labels with colours and with numbers",
+            expected="one kind for all classes",
+            fix="correct the labels in the spec",
+        )
+    return declared_labels({name: index for index, name in enumerate(spec.labels)}, spec.ignore)
+
+
+def _as_values(given: int | Sequence[int]) -> tuple[int, ...]:
+    return (given,) if isinstance(given, int) else tuple(given)
+
+
+def _atoms(sets: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Return a class for each value of regions, named after the smallest region that has it."""
+    atoms: dict[str, int] = {}
+    for value in sorted({value for given in sets.values() for value in given}):
+        holders = [name for name, given in sets.items() if value in given]
+        name = min(holders, key=lambda name: len(sets[name]))
+        if len(sets[name]) > 1:
+            name = f"rest of {name}"
+        atoms[name if name not in atoms else f"{name} ({value})"] = value
+    return atoms
 
 
 def found_labels(values: Iterable[int], ignore: int | None) -> Labels:

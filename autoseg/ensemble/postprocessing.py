@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.label_values import to_classes
 from autoseg.ensemble.choose import Ensemble
@@ -170,7 +171,7 @@ def _gather(
             prediction = predictions.get(case.id)
             if prediction is None:
                 raise _missing(case.id, folder)
-            found.append(_count(plan, dataset.root / case.labels, prediction))
+            found.append(_count(plan, read_case(dataset, case)[1], prediction))
             origins.append(fold)
             patients.append(case.group)
     if len(found) < MIN_CASES:
@@ -178,11 +179,11 @@ def _gather(
     return _Evidence(stack_counts(found), tuple(origins), tuple(patients))
 
 
-def _count(plan: Plan, reference: Path, prediction: Path) -> Counts:
-    """Return the counts of one case from its files."""
+def _count(plan: Plan, reference: NDArray, prediction: Path) -> Counts:
+    """Return the counts of one case from its true classes (*S) and the file of the found ones."""
     return count_case(
         to_classes(read_labels(prediction).array[0], plan.labels),
-        to_classes(read_labels(reference).array[0], plan.labels),
+        reference,
         len(plan.labels.names),
     )
 

@@ -8,6 +8,7 @@ from uuid import uuid4
 import numpy as np
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.files import changed_by
 from autoseg.errors import WorkspaceError
 from autoseg.fingerprint.fingerprint import CaseStats
 from autoseg.fingerprint.measure import Measured
@@ -16,16 +17,11 @@ from autoseg.record import autoseg_version
 
 def measured_key(dataset: Dataset, case: Case) -> str:
     """Return what a case's measurements depend on: its files by size and time, classes, version."""
-    files: list[object] = []
-    for name in (*case.images, case.labels):
-        path = dataset.root / name
-        if not path.exists():
-            return ""  # never equal to a stored key: the case is measured, which reports it
-        status = path.stat()
-        files.append((str(path), status.st_size, status.st_mtime_ns))
-    labels = dataset.labels
-    facts = (autoseg_version(), files, labels.names, labels.values, labels.ignore)
-    text = repr((*facts, dataset.channels, len(dataset.cases)))
+    paths = (*dataset.image_paths(case), *dataset.label_paths(case))
+    if not all(path.exists() for path in paths):
+        return ""  # never equal to a stored key: the case is measured, which reports it
+    facts = (autoseg_version(), changed_by(paths), case.paint, case.part, dataset.layout)
+    text = repr((*facts, dataset.labels, dataset.reading, dataset.channels, len(dataset.cases)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.files import changed_by
 from autoseg.errors import AutosegError
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
@@ -152,15 +153,11 @@ def recipe_digest(recipe: Recipe, plan: Plan) -> str:
 
 
 def source_hash(dataset: Dataset, case: Case) -> str:
-    """Return a SHA-256 of the names, sizes and times of a case's files."""
-    digest = hashlib.sha256()
-    for name in (*case.images, case.labels):
-        path = dataset.root / name
-        # A missing file gets its clear error when it is read.
-        stat = path.stat() if path.exists() else None
-        size, time = (stat.st_size, stat.st_mtime_ns) if stat else (0, 0)
-        digest.update(f"{name}\n{size}\n{time}\n".encode())
-    return digest.hexdigest()
+    """Return a SHA-256 of the names, sizes and times of a case's files, and how they are read."""
+    # A missing file gets its clear error when it is read.
+    files = changed_by((*dataset.image_paths(case), *dataset.label_paths(case)))
+    content = (files, case.paint, case.part, dataset.layout, dataset.reading)
+    return hashlib.sha256(repr(content).encode()).hexdigest()
 
 
 def _affordable_workers(total: int, targets: Sequence[_Target], num_workers: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.label_values import to_classes
 from autoseg.ensemble.predictions import find_predictions
@@ -20,7 +21,7 @@ from autoseg.errors import AutosegError
 from autoseg.evaluate.statistics import case_mean
 from autoseg.report.contents import FoldContents
 from autoseg.report.figures import colour, styled
-from autoseg.runtime.images import Image, read_image, read_labels
+from autoseg.runtime.images import Image, read_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,8 +110,7 @@ def _places(count: int) -> list[tuple[str, int]]:
 
 def _slice_of(dataset: Dataset, case: Case, prediction_path: Path) -> _Slice | None:
     """Return the slice of a case with the largest reference, zoomed to where something is."""
-    image = read_image(dataset.image_paths(case))
-    reference = to_classes(read_labels(dataset.root / case.labels).array[0], dataset.labels)
+    image, reference = read_case(dataset, case)
     prediction = to_classes(read_labels(prediction_path).array[0], dataset.labels)
     if not image.shape == reference.shape == prediction.shape:
         return None

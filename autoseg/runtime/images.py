@@ -111,6 +111,14 @@ def read_extent(paths: Sequence[Path]) -> Extent:
     return replace(extents[0], num_channels=sum(item.num_channels for item in extents))
 
 
+def read_mask(path: Path) -> Image:
+    """Return the numbers in a mask, (C, *S), as they stand in the file: of any type and format.
+
+    Palette and 1-bit pictures give their indices.
+    """
+    return _read(path, pictures.read_indices)
+
+
 def read_labels(path: Path) -> Image:
     """Return the label map in a file: (1, *S) whole numbers, as they stand in the file.
 
@@ -138,7 +146,7 @@ def read_labels(path: Path) -> Image:
             expected="one channel in which every class has its own whole number",
             fix="convert colours or channels to class numbers, stored in one grey channel",
         )
-    return Image(_whole_numbers(path, array), image.geometry)
+    return Image(whole_numbers(path, array), image.geometry)
 
 
 def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
@@ -274,8 +282,14 @@ def _require_same_grid(first_path: Path, first: Image, path: Path, image: Image)
     )
 
 
-def _whole_numbers(path: Path, array: NDArray) -> NDArray:
-    """Return (1, *S) labels as an integer type."""
+def whole_numbers(path: Path, array: NDArray) -> NDArray:
+    """Return (1, *S) labels as an integer type.
+
+    Raises
+    ------
+    AutosegError
+        They are no whole numbers; `path` is for the message.
+    """
     if array.dtype.kind in "iu":
         return array
     if array.dtype.kind != "f":

@@ -9,6 +9,17 @@ from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class Region:
+    """Classes that are scored together, such as a whole tumour and its core."""
+
+    name: str
+    classes: tuple[int, ...]
+    """Indices of classes."""
+
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Labels:
     """Classes in the order of the network's outputs; the first is the background."""
 
@@ -17,6 +28,8 @@ class Labels:
     """The value of each class in the user's files."""
     ignore: int | None = None
     """The value in the user's files that marks voxels without annotation."""
+    regions: tuple[Region, ...] = ()
+    """Unions of classes that overlap, where the user declared them."""
 
     __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
 

@@ -67,7 +67,7 @@ def test_an_odd_case_is_named(changes, message):
 
 def test_copies_within_a_group_are_kept_together_anyway():
     cases = [*usual(), stats(99, content_hash="3")]
-    known = [Case(id=c.case_id, images=("a",), labels="b", group="g") for c in cases]
+    known = [Case(id=c.case_id, images=("a",), labels=("b",), group="g") for c in cases]
     assert found(*cases, known=known) == []
 
 
@@ -91,7 +91,7 @@ def test_imported_fingerprints_without_counts_pass():
 
 def patients(*names, group=None):
     cases = [stats(index, case_id=name) for index, name in enumerate(names)]
-    known = [Case(id=n, images=("a",), labels="b", group=group or n) for n in names]
+    known = [Case(id=n, images=("a",), labels=("b",), group=group or n) for n in names]
     return [line for line in found(*cases, known=known) if "patients" in line]
 
 

@@ -21,7 +21,7 @@ def image_path(dataset):
 
 
 def label_path(dataset):
-    return dataset.root / dataset.cases[0].labels
+    return dataset.label_paths(dataset.cases[0])[0]
 
 
 def test_a_case_is_its_image_and_class_indices(dataset):

@@ -76,10 +76,15 @@ def test_the_ignore_label_is_no_class(spheres):
     assert labels.ignore == 2
 
 
-def test_regions_are_refused_for_now(spheres):
+def test_regions_become_classes_that_do_not_overlap(spheres):
     describe(spheres, labels={"background": 0, "whole": [1, 2], "core": 2})
-    with pytest.raises(DatasetError, match=r"regions.*whole"):
-        open_dataset(spheres, None, None)
+    labels = open_dataset(spheres, None, None).labels
+    assert labels.names == ("background", "rest of whole", "core")
+    assert labels.values == (0, 1, 2)
+    assert [(region.name, region.classes) for region in labels.regions] == [
+        ("whole", (1, 2)),
+        ("core", (2,)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +202,7 @@ def test_endings_of_image_and_mask_may_differ(rings):
         path.unlink()
     dataset = open_dataset(rings, None, None)
     assert dataset.file_ending == ".jpg"
-    assert dataset.cases[0].labels == "masks/case_000.png"
+    assert dataset.cases[0].labels == ("masks/case_000.png",)
 
 
 def test_colour_pictures_have_three_channels(tmp_path):

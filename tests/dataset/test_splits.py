@@ -11,7 +11,7 @@ from autoseg.errors import DatasetError
 
 def cases_of(sizes):
     return [
-        Case(id=f"g{group}_{index}", images=("a",), labels="b", group=f"g{group}")
+        Case(id=f"g{group}_{index}", images=("a",), labels=("b",), group=f"g{group}")
         for group, size in enumerate(sizes)
         for index in range(size)
     ]

@@ -38,7 +38,7 @@ def dataset(tmp_path: Path) -> Dataset:
         Case(
             id=f"case {i}",
             images=(f"images/case {i}.nii.gz",),
-            labels=f"labels/case {i}.nii.gz",
+            labels=(f"labels/case {i}.nii.gz",),
             group=f"patient {i // 2}",
         )
         for i in range(6)

@@ -58,7 +58,7 @@ def write_images(root: Path) -> Dataset:
         name = f"images/{case_id}_0000.nii.gz"
         write_image(root / name, Image(array, Geometry(SPACING)))
         cases.append(
-            Case(id=case_id, images=(name,), labels=f"labels/{case_id}.nii.gz", group=case_id)
+            Case(id=case_id, images=(name,), labels=(f"labels/{case_id}.nii.gz",), group=case_id)
         )
     return Dataset(
         name="made up",

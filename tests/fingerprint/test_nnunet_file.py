@@ -68,7 +68,7 @@ def test_our_own_file_is_read_back(tmp_path):
         ({"spacings": [[1, 1], [1, 1]]}, "case 0"),
         ({"shapes_after_crop": [], "spacings": []}, "no cases"),
         ({"foreground_intensity_properties_per_channel": {}}, "KeyError"),
-        ({"labels": {"background": 0, "whole": [1, 2]}}, "regions"),
+        ({"labels": {"background": 0, "whole": "a"}}, "labels"),
     ],
 )
 def test_nonsense_is_named(tmp_path, changes, message):

@@ -39,7 +39,9 @@ def dataset(root: Path, case_ids=("a", "b", "c"), spacing=(2.0, 1.0, 1.0)) -> Da
         write(root / f"images/{index}.nii.gz", image, spacing)
         write(root / f"labels/{index}.nii.gz", labels, spacing)
         files = (f"images/{index}.nii.gz",)
-        cases.append(Case(id=case_id, images=files, labels=f"labels/{index}.nii.gz", group=case_id))
+        cases.append(
+            Case(id=case_id, images=files, labels=(f"labels/{index}.nii.gz",), group=case_id)
+        )
     return Dataset(
         name="boxes",
         root=root,

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.pairing import Layout, check_channels, pair_files
-from autoseg.dataset.label_values import declared_labels
+from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.pairing import as_layout, check_channels, pair_files
+from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
 
 IMAGES = "images"
@@ -32,7 +33,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
             expected=f"one folder of labels: {' or '.join(f'{name}/' for name in LABELS)}",
             fix="rename the folder that holds the labels, and the others to something else",
         )
-    labels = None if spec.labels is None else declared_labels(spec.labels, spec.ignore)
+    labels = spec_labels(spec)
     pairing = pair_files(root, IMAGES, present[0], ending=None)
     channels = spec.channels
     if pairing.has_suffix and channels is None:
@@ -40,4 +41,12 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         channels = tuple(f"channel_{index}" for index in range(count)) if count > 1 else None
     if channels is not None:
         pairing = check_channels(pairing, channels)
-    return Layout(pairing, channels, labels)
+    return as_layout(pairing, channels, labels)
+
+
+FORMAT = Format(
+    name="folders",
+    expects="images/ and labels/ or masks/ with files of equal names",
+    is_found=is_found,
+    find_cases=find_cases,
+)

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.pairing import Layout, check_channels, pair_files
-from autoseg.dataset.label_values import declared_labels
+from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.pairing import as_layout, check_channels, pair_files
+from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import DatasetError
 from autoseg.runtime.recipe import Labels
 
@@ -33,7 +35,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     if ending is not None and not isinstance(ending, str):
         raise _refusal("file_ending", ending, 'an ending such as ".nii.gz"')
     pairing = pair_files(root, IMAGES, LABELS, ending=ending)
-    return Layout(check_channels(pairing, channels), channels, labels)
+    return as_layout(check_channels(pairing, channels), channels, labels)
 
 
 def _refusal(key: str, found: object, expected: str) -> DatasetError:
@@ -92,28 +94,36 @@ def parse_labels(description: dict, spec: DatasetSpec) -> Labels:
     Raises
     ------
     DatasetError
-        They are missing, regions, or no whole numbers.
+        They are missing, or no whole numbers.
     """
-    if spec.labels is not None:
-        return declared_labels(spec.labels, spec.ignore)
-    values = description.get("labels")
+    given = spec_labels(spec)
+    if given is not None:
+        return given
+    values: Any = description.get("labels")
     if not isinstance(values, dict) or not values:
         raise _refusal("labels", values, 'an object {"background": 0, "name": value, ...}')
     if all(isinstance(name, str) for name in values.values()):  # the old style: value -> name
         values = {name: _number(value) for value, name in values.items()}
-    regions = [name for name, value in values.items() if isinstance(value, list)]
-    if regions or description.get("regions_class_order"):
-        raise DatasetError(
-            found=f"{DESCRIPTION}: regions (overlapping classes): {', '.join(regions)}",
-            expected="classes with one whole number each; regions are not supported yet",
-            fix="give every class its own number, here or in a file given with --spec",
-        )
-    if not all(type(value) is int for value in values.values()):
-        raise _refusal("labels", values, "a whole number for every class")
-    numbers = {str(name): int(value) for name, value in values.items()}
-    ignore = numbers.pop("ignore", spec.ignore)
-    return declared_labels(numbers, ignore)
+    declared: dict[str, int | list[int]] = {}
+    for name, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        if not numbers or not all(type(entry) is int for entry in numbers):
+            expected = "a whole number for every class, or a list of them for a region"
+            raise _refusal("labels", values, expected)
+        declared[str(name)] = value
+    ignore = declared.pop("ignore", spec.ignore)
+    if isinstance(ignore, list):
+        raise _refusal("ignore", ignore, "one whole number")
+    return declared_labels(declared, ignore)
 
 
 def _number(text: str) -> int | str:
     return int(text) if text.lstrip("-").isdecimal() else text
+
+
+FORMAT = Format(
+    name="nnunet",
+    expects="imagesTr/, labelsTr/ and dataset.json (nnU-Net)",
+    is_found=is_found,
+    find_cases=find_cases,
+)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoseg.dataset.formats.format import FoundCase, Layout
 from autoseg.runtime.cases import CHANNEL_SUFFIX
 from autoseg.runtime.images import case_stem, is_image
 from autoseg.runtime.recipe import Labels
@@ -35,15 +36,17 @@ class Pairing:
     """One line each, naming the file."""
 
 
-@dataclass(frozen=True)
-class Layout:
-    """What a format found."""
-
-    pairing: Pairing
-    channels: tuple[str, ...] | None
-    """None: neither declared nor told by the names."""
-    labels: Labels | None
-    """None: not declared."""
+def as_layout(pairing: Pairing, channels: tuple[str, ...] | None, labels: Labels | None) -> Layout:
+    """Return the pairs as the cases of a layout."""
+    return Layout(
+        cases=tuple(
+            FoundCase(files.case_id, files.images, (files.labels,)) for files in pairing.files
+        ),
+        problems=pairing.problems,
+        channels=channels,
+        labels=labels,
+        has_suffix=pairing.has_suffix,
+    )
 
 
 def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> Pairing:

@@ -1,0 +1,58 @@
+"""What a format is: a way to find the cases of a folder and to read them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
+from autoseg.dataset.files import read_image_files, read_label_files
+from autoseg.runtime.images import Image
+from autoseg.runtime.recipe import Labels
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """The files of one case; absolute paths. See `Case` for what the fields mean."""
+
+    case_id: str
+    images: tuple[Path, ...]
+    labels: tuple[Path, ...]
+    paint: tuple[int, ...] = ()
+    part: str | None = None
+    group: str | None = None
+    """None: not told by the layout."""
+    site: str | None = None
+    split: Literal["train", "val", "test"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """What a format found in a folder."""
+
+    cases: tuple[FoundCase, ...]
+    problems: tuple[str, ...] = ()
+    """What does not fit, one line each, naming the file."""
+    channels: tuple[str, ...] | None = None
+    """None: neither declared nor told by the layout."""
+    labels: Labels | None = None
+    """None: neither declared nor told by the layout: the values found become the classes."""
+    reading: Reading = field(default_factory=Reading)
+    has_suffix: bool = False
+    """Names of images end in `_0000` and so on, the number of the channel."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One way in which data sets lie in folders."""
+
+    name: str
+    expects: str
+    """What must be there, in a few words: "images/ and labels/ or masks/"."""
+    is_found: Callable[[Path], bool]
+    """Whether a folder looks so, told by names alone (never by reading images)."""
+    find_cases: Callable[[Path, DatasetSpec], Layout]
+    """All cases with what the spec and the layout declare; problems are returned, not raised."""
+    read_image: Callable[[Dataset, Case], Image] = read_image_files
+    read_labels: Callable[[Dataset, Case], Image] = read_label_files
+    """Values as the data set's labels have them, (1, *S)."""
