@@ -1,12 +1,11 @@
 """Errors that a user can fix, by the step that finds them."""
 
 import difflib
-from collections.abc import Sequence
 
 from autoseg.runtime.errors import AutosegError as AutosegError
 
 
-def nearest(name: str, known: Sequence[str]) -> str:
+def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     """Return ", did you mean 'x'?" for the name most like a mistyped one, or nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {near[0]!r}?" if near else ""

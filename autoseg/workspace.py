@@ -11,6 +11,12 @@ from autoseg.errors import WorkspaceError
 
 SUFFIX = ".autoseg"
 PLAN = "plan.json"
+FINGERPRINT = "fingerprint.json"
+MEASURED = "measured"
+SUPERSEDED = "superseded"
+SPEC = "spec.json"
+OWN_NAMES = frozenset({PLAN, MEASURED, SUPERSEDED, SPEC})
+"""A folder that holds one of these is a workspace, planned or about to be."""
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,18 @@ class Workspace:
         return self.root / "findings.json"
 
     @property
+    def spec(self) -> Path:
+        """What `autoseg check --fix` and `--skip-broken` declare: taken where no other is given."""
+        return self.root / SPEC
+
+    @property
     def fingerprint(self) -> Path:
-        return self.root / "fingerprint.json"
+        return self.root / FINGERPRINT
 
     @property
     def measured(self) -> Path:
         """Folder of measured cases, one file each, so that a fingerprint can be resumed."""
-        return self.root / "measured"
+        return self.root / MEASURED
 
     @property
     def plan(self) -> Path:
@@ -91,12 +102,16 @@ class Workspace:
         return self.root / "report.html"
 
     @property
+    def report_choice(self) -> Path:
+        return self.root / "report.json"
+
+    @property
     def training(self) -> Path:
         return self.root / "training"
 
     @property
     def superseded(self) -> Path:
-        return self.root / "superseded"
+        return self.root / SUPERSEDED
 
     def preprocessed(self, configuration: str) -> Path:
         """Return the folder of a configuration's prepared cases."""
@@ -163,6 +178,58 @@ class FoldFolder:
     def validation(self) -> Path:
         """Folder of the validation cases' predictions, in the user's geometry and values."""
         return self.root / "validation"
+
+
+def named_workspace(root: Path) -> Workspace:
+    """Return the workspace that a user names.
+
+    Raises
+    ------
+    WorkspaceError
+        There is no such folder, or it is no workspace; one that lies in it is named.
+    """
+    if (root / PLAN).is_file() or (root / FINGERPRINT).is_file():
+        return Workspace(root.absolute())
+    inside = sorted(path.parent for path in root.glob(f"*{SUFFIX}/{PLAN}"))
+    if root.is_file():
+        found = f"{root} is a file"
+    else:
+        found = f"no {PLAN} in {root}" if root.is_dir() else f"no folder {root}"
+    fix = "make one with `autoseg plan DATASET`, or correct -w"
+    raise WorkspaceError(
+        found=found,
+        expected="a workspace: the folder *.autoseg that `autoseg plan` makes",
+        fix=" or ".join(f"-w {path}" for path in inside) if inside else fix,
+    )
+
+
+def writable_workspace(root: Path) -> Workspace:
+    """Return the workspace to plan in, after making sure that it can be written.
+
+    Raises
+    ------
+    WorkspaceError
+        The folder cannot be made or written, or holds something else, such as a data set.
+    """
+    names = sorted(path.name for path in root.iterdir()) if root.is_dir() else []
+    if any(not name.startswith(".") for name in names) and not OWN_NAMES.intersection(names):
+        raise WorkspaceError(
+            found=f"{root} is no workspace: it holds {', '.join(names[:5])}",
+            expected="a new or empty folder, or a workspace",
+            fix="name a new folder with -w, or leave -w out",
+        )
+    probe = root / f".{uuid4().hex[:8]}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise WorkspaceError(
+            found=f"{root} cannot be written: {error.strerror or error}",
+            expected="a folder that can be made or written",
+            fix="choose another folder with -w, or change its permissions",
+        ) from error
+    return Workspace(root.absolute())
 
 
 def find_workspace(folder: Path) -> Workspace:

@@ -12,6 +12,8 @@ from autoseg.workspace import (
     Workspace,
     append_line,
     find_workspace,
+    named_workspace,
+    writable_workspace,
     write_bytes,
     write_text,
 )
@@ -127,3 +129,30 @@ def test_a_log_grows_by_one_json_line_each(tmp_path):
     append_line(path, {"step": 2, "loss": 0.25})
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
+
+
+def test_a_folder_that_is_named_must_be_a_workspace(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "data").mkdir()
+    for name, word in (("file", "is a file"), ("data", "no plan.json"), ("gone", "no folder")):
+        with pytest.raises(WorkspaceError, match=word) as caught:
+            named_workspace(tmp_path / name)
+        assert "autoseg plan" in caught.value.fix
+    inside = tmp_path / "data" / "a.autoseg"
+    inside.mkdir()
+    (inside / "plan.json").touch()
+    with pytest.raises(WorkspaceError) as caught:
+        named_workspace(tmp_path / "data")
+    assert caught.value.fix == f"-w {inside}"
+    assert named_workspace(inside) == Workspace(inside)
+
+
+def test_a_folder_of_other_things_does_not_become_a_workspace(tmp_path):
+    (tmp_path / "imagesTr").mkdir()
+    (tmp_path / "dataset.json").write_text("mine")
+    with pytest.raises(WorkspaceError, match=r"holds dataset\.json, imagesTr"):
+        writable_workspace(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dataset.json", "imagesTr"]
+    (tmp_path / "measured").mkdir()  # as an interrupted plan leaves it
+    assert writable_workspace(tmp_path) == Workspace(tmp_path)
+    assert writable_workspace(tmp_path / "new").root.is_dir()

@@ -8,15 +8,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from autoseg.cli.parse import duration_text, size_text
+from autoseg.report.text import duration, size
 
 if TYPE_CHECKING:
     from autoseg.dataset.dataset import Finding
-    from autoseg.evaluate.folders import Evaluation
+    from autoseg.evaluate.evaluation import Evaluation
     from autoseg.pipeline.planning import PlanOutcome
     from autoseg.plan.plan import Plan
     from autoseg.workspace import Workspace
 
+SEVERITIES = ("error", "warning", "note")
+MAX_SHOWN = 3
+"""Files, and what was found in them, that one row of findings names."""
+MAX_SITES = 6
+"""As many sites are not named one by one."""
 LINE_INTERVAL_S = 10.0
 """Without a terminal, a line of progress at most this often."""
 
@@ -32,7 +37,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         print(title)
         print("\t".join(columns))
         for row in rows:
-            print("\t".join(row))
+            print("\t".join(cell.replace("\n", " ") for cell in row))
         return
     from rich.console import Console
     from rich.table import Table
@@ -47,14 +52,49 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_findings(findings: Sequence["Finding"]) -> None:
-    """Print what was found about the data, worst first."""
-    order = {"error": 0, "warning": 1, "note": 2}
+    """Print what was found about the data, worst first; one row for findings with one remedy."""
+    from autoseg.dataset.problems import grouped
+
+    order = sorted(findings, key=lambda item: SEVERITIES.index(item.severity))
     rows = [
-        (item.severity, ", ".join(item.files[:3]), item.found, item.expected, item.remedy)
-        for item in sorted(findings, key=lambda item: order[item.severity])
+        (
+            group[0].severity,
+            _several([name for item in group for name in item.files], ", "),
+            _several([item.found for item in group], "; "),
+            group[0].expected,
+            group[0].remedy,
+        )
+        for group in grouped(order)
     ]
     if rows:
         print_table("Findings", ("", "files", "found", "expected", "remedy"), rows)
+
+
+def count_findings(findings: Sequence["Finding"]) -> str:
+    """Return "3 findings: 1 error, 2 notes"."""
+    counts = [
+        (sum(item.severity == severity for item in findings), severity) for severity in SEVERITIES
+    ]
+    parts = ", ".join(f"{n} {severity}{'s' * (n > 1)}" for n, severity in counts if n)
+    if not parts:
+        return "no findings"
+    return f"{len(findings)} finding{'s' * (len(findings) > 1)}: {parts}"
+
+
+def print_changes(changes: Mapping[str, object], spec_file: Path | None) -> None:
+    """Print which spec holds, and what was set in it just now."""
+    if spec_file is not None:
+        print(f"spec: {spec_file}")
+    for name, value in changes.items():
+        print(f"set {name}: {json.dumps(value)}")
+
+
+def _several(texts: Sequence[str], between: str) -> str:
+    """Return the first different ones of some texts, and how many more there are."""
+    different = list(dict.fromkeys(texts))
+    shown = between.join(different[:MAX_SHOWN])
+    more = len(different) - MAX_SHOWN
+    return f"{shown}{between}and {more} more" if more > 0 else shown
 
 
 def print_plan(plan: "Plan") -> None:
@@ -69,9 +109,9 @@ def print_plan(plan: "Plan") -> None:
             item.name,
             "yes" if item.train_by_default else "no",
             f"{item.cost.parameters / 1e6:.2f} M",
-            duration_text(item.cost.train_seconds),
-            size_text(item.cost.memory_bytes),
-            size_text(item.cost.disk_bytes),
+            duration(item.cost.train_seconds),
+            size(item.cost.memory_bytes),
+            size(item.cost.disk_bytes),
             item.why,
         )
         for item in plan.configurations
@@ -93,16 +133,40 @@ def print_outcome(outcome: "PlanOutcome") -> None:
             ("class", "name", "value in the files"),
             rows,
         )
+    if outcome.spec_file is not None:
+        print(f"spec: {outcome.spec_file}")
     print_findings(outcome.findings)
+    print_folds(outcome)
     print_plan(outcome.plan)
     trained = [item for item in outcome.plan.configurations if item.train_by_default]
     total_s = sum(item.cost.train_seconds for item in trained) * outcome.plan.num_folds
     names = ", ".join(item.name for item in trained)
-    print(f"training {names} on {outcome.plan.num_folds} folds: about {duration_text(total_s)}")
+    print(f"training {names} on {outcome.plan.num_folds} folds: about {duration(total_s)}")
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
     print(f"workspace: {outcome.workspace.root}")
     print(f"next: {shlex.join(train_command(outcome.workspace))}")
+
+
+def print_folds(outcome: "PlanOutcome") -> None:
+    """Print how many cases, groups and sites each fold is trained and validated on."""
+    cases = {case.id: case for case in outcome.dataset.cases}
+
+    def counts(ids: Sequence[str]) -> str:
+        text = f"{len(ids)} cases"
+        groups = {cases[case_id].group for case_id in ids}
+        if len(groups) < len(ids):
+            text += f" in {len(groups)} groups"
+        sites = sorted({site for case_id in ids if (site := cases[case_id].site) is not None})
+        return text + (f" of {', '.join(sites)}" if 0 < len(sites) < MAX_SITES else "")
+
+    rows = [
+        (str(index), counts(split.train), counts(split.val))
+        for index, split in enumerate(outcome.splits)
+    ]
+    tested = [case.id for case in outcome.dataset.cases if case.split == "test"]
+    title = f"Folds; kept out of all for testing: {counts(tested)}" if tested else "Folds"
+    print_table(title, ("fold", "trained on", "validated on"), rows)
 
 
 def train_command(workspace: "Workspace") -> tuple[str, ...]:
@@ -119,6 +183,7 @@ class Progress:
         self._bars = None
         self._tasks: dict[str, object] = {}
         self._last_line: dict[str, float] = {}
+        self._first: dict[str, tuple[float, int]] = {}
 
     def __enter__(self) -> "Progress":
         """Start drawing when there is a terminal."""
@@ -154,10 +219,19 @@ class Progress:
     def _line(self, name: str, done: int, total: int, note: str) -> None:
         """Print a plain line, not too often."""
         now = time.monotonic()
+        left = self._left(name, done, total, now)
         if done < total and now - self._last_line.get(name, 0.0) < LINE_INTERVAL_S:
             return
         self._last_line[name] = now
-        print(f"{name}: {done}/{total} {note}".rstrip(), file=sys.stderr, flush=True)
+        parts = [part for part in (f"{name}: {done}/{total}", note, left) if part]
+        print("  ".join(parts), file=sys.stderr, flush=True)
+
+    def _left(self, name: str, done: int, total: int, now: float) -> str:
+        """Return the time that is left at the pace since the work was first seen."""
+        start, done_before = self._first.setdefault(name, (now, done))
+        if not done_before < done < total:
+            return ""
+        return f"{duration((total - done) * (now - start) / (done - done_before))} left"
 
     def on_event(self, event: Mapping[str, object]) -> None:
         """Show an event of the pipeline or of a fold."""
@@ -214,9 +288,14 @@ def _score(summary: Mapping, metric: str) -> str:
     return f"{item['mean']:.3f} ({item['low']:.3f} to {item['high']:.3f})"
 
 
-def score_rows(names: Sequence[str], summary: Mapping) -> list[tuple[str, ...]]:
-    """Return one row a class and one for their mean: name, cases, Dice, IoU, HD95, NSD."""
+def score_rows(
+    names: Sequence[str], summary: Mapping, regions: Sequence[str] = ()
+) -> list[tuple[str, ...]]:
+    """Return rows of name, cases and scores: classes and their mean, then the same of regions."""
     items = [*zip(names, summary["classes"], strict=True), ("mean", summary["foreground"])]
+    if summary["region_mean"] is not None:
+        items += zip(regions, summary["regions"], strict=True)
+        items.append(("mean of regions", summary["region_mean"]))
     return [
         (
             name,
@@ -230,18 +309,36 @@ def score_rows(names: Sequence[str], summary: Mapping) -> list[tuple[str, ...]]:
 SCORE_COLUMNS = ("class", "cases", "Dice", "IoU", "HD95", "NSD")
 
 
+def print_choice(ensemble: Mapping, postprocessing: Mapping) -> None:
+    """Print which folds make the model, how good they are, and what is done to predictions."""
+    for member in ensemble["members"]:
+        print(f"ensemble: {member['configuration']}, folds {', '.join(member['folds'])}")
+    print(f"why: {ensemble['reason']}")
+    if ensemble["summary"] is not None:
+        dice = _score(ensemble["summary"]["foreground"], "dice")
+        cases = ensemble["summary"]["num_cases"]
+        print(f"Dice: {dice}, mean of the classes, {cases} out-of-fold cases, no post-processing")
+    print(f"post-processing: {postprocessing['reason']}")
+    if postprocessing["steps"] and postprocessing["dice_cross_fitted"] is not None:
+        dice = postprocessing["dice_cross_fitted"]
+        print(f"Dice with post-processing, cross-fitted: {dice:.3f}")
+
+
 def print_summary(summary: Mapping) -> None:
     """Print what a run came to: scores of each fold, and where model and report are."""
     for fold in summary["folds"]:
         title = f"{fold['configuration']} fold {fold['fold']}: {fold['steps']} steps in "
-        title += duration_text(fold["train_seconds"])
+        title += duration(fold["train_seconds"])
         if fold["summary"] is None:
             print(f"{title}; trained on all cases, no validation")
             continue
-        print_table(title, SCORE_COLUMNS, score_rows(summary["classes"], fold["summary"]))
+        rows = score_rows(summary["classes"], fold["summary"], summary["regions"])
+        print_table(title, SCORE_COLUMNS, rows)
+    if "ensemble" in summary and "postprocessing" in summary:
+        print_choice(summary["ensemble"], summary["postprocessing"])
     if "zip" in summary:
         print(f"model: {summary['model']}")
-        print(f"zip: {summary['zip']['path']} ({size_text(summary['zip']['bytes'])})")
+        print(f"zip: {summary['zip']['path']} ({size(summary['zip']['bytes'])})")
         inside = "a real image of the data set" if summary["has_real_images"] else "no real image"
         print(f"the model holds {inside} for its verification")
     if "report" in summary:

@@ -15,4 +15,7 @@ def ensemble(workspace: options.WorkspaceOption = None, json_: options.JsonOptio
     place = open_workspace(workspace)
     choose(load_plan(place.plan), Dataset.load(place.dataset), place)
     summary = summarise_run(place)
-    display.print_json(summary) if json_ else display.print_summary(summary)
+    if json_:
+        display.print_json(summary)
+        return
+    display.print_choice(summary["ensemble"], summary["postprocessing"])

@@ -23,15 +23,24 @@ def evaluate(
     nsd_tolerance: Annotated[
         float | None, typer.Option("--nsd-tolerance", help="In mm or pixels.")
     ] = None,
+    region: Annotated[
+        list[str] | None,
+        typer.Option("--region", help="Also score values together, e.g. tumour=1,2; repeatable."),
+    ] = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Compare predicted masks with references: Dice, IoU, HD95, NSD by case and class."""
-    from autoseg.cli import display
+    from autoseg.cli import display, parse
     from autoseg.evaluate.folders import evaluate_folders
     from autoseg.workspace import write_text
 
     evaluation = evaluate_folders(
-        predictions, references, ignore=ignore, background=background, tolerance=nsd_tolerance
+        predictions,
+        references,
+        ignore=ignore,
+        background=background,
+        tolerance=nsd_tolerance,
+        regions=dict(map(parse.region, region or ())),
     )
     if output is not None:
         write_text(output, evaluation.to_json())

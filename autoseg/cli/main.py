@@ -16,6 +16,7 @@ from autoseg.cli.doctor import doctor
 from autoseg.cli.ensemble import ensemble
 from autoseg.cli.evaluate import evaluate
 from autoseg.cli.export import export
+from autoseg.cli.import_ import import_
 from autoseg.cli.plan import plan
 from autoseg.cli.predict import predict
 from autoseg.cli.preprocess import preprocess
@@ -30,6 +31,7 @@ COMMANDS = (
     predict,
     evaluate,
     check,
+    import_,
     run,
     demo,
     preprocess,
@@ -53,7 +55,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        app.command()(command)
+        app.command(command.__name__.rstrip("_"))(command)
     app.callback()(_version_option)
     return app
 

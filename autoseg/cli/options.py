@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,6 +21,10 @@ NewWorkspaceOption = Annotated[
 SpecOption = Annotated[
     Path | None, typer.Option("--spec", help="JSON file that declares labels, channels, groups.")
 ]
+SkipBrokenOption = Annotated[
+    bool,
+    typer.Option("--skip-broken", help="Leave out cases with errors; a spec names them."),
+]
 GroupOption = Annotated[
     str | None,
     typer.Option("--group-by", help="Regular expression; its first group names the patient."),
@@ -29,6 +33,15 @@ BudgetOption = Annotated[
     float | None,
     typer.Option(
         "--budget", parser=parse.seconds, metavar="TIME", help="Wall-clock time, e.g. 20m or 2h."
+    ),
+]
+PlanBudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        "--budget",
+        parser=parse.seconds,
+        metavar="TIME",
+        help="Wall-clock time of training; auto's default: 2h on a CPU, 12h on a GPU.",
     ),
 ]
 PlannerOption = Annotated[
@@ -45,7 +58,12 @@ RamOption = Annotated[
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1 or mps.")]
 FoldsOption = Annotated[int | None, typer.Option("--folds", min=2, help="How many folds.")]
 SplitsOption = Annotated[
-    Path | None, typer.Option("--splits", help="Folds as in nnU-Net's splits_final.json.")
+    Path | None,
+    typer.Option("--splits", help="Folds as in nnU-Net's splits_final.json or MONAI's data list."),
+]
+SplitByOption = Annotated[
+    Literal["folds", "site"],
+    typer.Option("--split-by", help="folds, or site: one fold a site, trained on all others."),
 ]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE overrides one decision.")
@@ -58,6 +76,9 @@ WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Folds trained at the same time (over 1: Ray).")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
-NoImagesOption = Annotated[
-    bool, typer.Option("--no-images", help="Leave pictures of cases out of the report.")
+ImagesOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--images/--no-images", help="Pictures of cases in the report: kept until changed."
+    ),
 ]

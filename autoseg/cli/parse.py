@@ -35,20 +35,10 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def duration_text(duration_s: float) -> str:
-    """Return a duration for people: "42 s", "17 min", "2 h 05 min"."""
-    if duration_s < 120:
-        return f"{duration_s:.0f} s"
-    minutes = round(duration_s / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def size_text(num_bytes: float) -> str:
-    """Return a size for people, in units of 1000 bytes: "8.0 GB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000:
-            return f"{num_bytes:.0f} {unit}" if unit == "B" else f"{num_bytes:.1f} {unit}"
-        num_bytes /= 1000
-    return f"{num_bytes:.1f} TB"
+def region(text: str) -> tuple[str, tuple[int, ...]]:
+    """Return name and values of a region such as "tumour=1,2"."""
+    name, equals, values = text.partition("=")
+    parts = words(values)
+    if not (name.strip() and equals and parts) or not all(part.isdecimal() for part in parts):
+        raise typer.BadParameter(f"found {text!r}, expected name and values such as tumour=1,2")
+    return name.strip(), tuple(int(part) for part in parts)

@@ -55,7 +55,7 @@ def predict(
             f"{summary.count('failed')} failed in {seconds:.1f} s ({used}): {output}"
         )
         if summary.count("skipped"):
-            print("what was there may be of another model; --overwrite predicts it again")
+            print("what was there is of the same model; --overwrite predicts it again")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 

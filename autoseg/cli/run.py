@@ -8,18 +8,19 @@ def run(
     workspace: options.NewWorkspaceOption = None,
     spec: options.SpecOption = None,
     planner: options.PlannerOption = "auto",
-    budget: options.BudgetOption = None,
+    budget: options.PlanBudgetOption = None,
     memory: options.MemoryOption = None,
     ram: options.RamOption = None,
     device: options.DeviceOption = "auto",
     folds: options.FoldsOption = None,
     splits: options.SplitsOption = None,
+    split_by: options.SplitByOption = "folds",
     group_by: options.GroupOption = None,
     set_: options.SetOption = None,
     seed: options.SeedOption = 0,
     replan: options.ReplanOption = False,
     workers: options.WorkersOption = 1,
-    no_images: options.NoImagesOption = False,
+    images: options.ImagesOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Plan, train and everything after, in one go."""
@@ -41,6 +42,7 @@ def run(
         device=device,
         num_folds=folds,
         splits=splits,
+        split_by=split_by,
         overrides=tuple(set_ or ()),
         seed=seed,
         replan=replan,
@@ -54,7 +56,7 @@ def run(
     training = TrainOptions(
         workspace=outcome.workspace,
         num_workers=workers,
-        images=not no_images,
+        images=images,
         command=typed(),
     )
     run_training(training, as_json=json_)

@@ -11,7 +11,7 @@ from types import FrameType
 
 import typer
 
-from autoseg.workspace import Workspace, find_workspace
+from autoseg.workspace import Workspace, find_workspace, named_workspace
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 def open_workspace(root: Path | None) -> Workspace:
     """Return the named workspace, or the only one here, and send the log to its file."""
-    workspace = Workspace(root.absolute()) if root is not None else find_workspace(Path.cwd())
+    workspace = find_workspace(Path.cwd()) if root is None else named_workspace(root)
     log_to(workspace)
     return workspace
 

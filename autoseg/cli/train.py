@@ -32,7 +32,7 @@ def train(
     verification_case: Annotated[
         str, typer.Option("--verification-case", help="CASE, synthetic or none.")
     ] = "synthetic",
-    no_images: options.NoImagesOption = False,
+    images: options.ImagesOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Train, validate, choose, export, verify and report; run again, it goes on from there."""
@@ -51,7 +51,7 @@ def train(
         folds=parse.words(folds) if folds else None,
         num_workers=workers,
         address=address,
-        images=not no_images,
+        images=images,
         verification_case=verification_case,
         command=typed(),
     )

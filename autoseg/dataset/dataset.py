@@ -1,7 +1,8 @@
 """The records of a data set: what a user may declare, and what was found."""
 
+from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -31,7 +32,8 @@ class DatasetSpec(Record):
     """Patterns of the image files, one a channel, with {case} for the id: "images/{case}.tif"."""
     masks: str | dict[str, str] | None = None
     """Pattern of the label files; or one for each class, painted in this order: later ones, which
-    may lie inside earlier ones, on top."""
+    may lie inside earlier ones, on top; with "?" at its end, a missing mask shows nothing. Without
+    patterns of images, a folder: "labels"."""
     table: str | None = None
     """Name of the CSV or JSON file that lists the cases, relative to the data set's folder."""
     channels: tuple[str, ...] | None = None
@@ -57,8 +59,14 @@ class DatasetSpec(Record):
     split: dict[str, tuple[str, ...]] | None = None
     """Official split: ids of cases, or patterns with *, under "train", "val" and "test"."""
     exclude: dict[str, str] | None = None
-    """Cases that are left out, with the reason."""
+    """Cases that are left out, with the reason: ids, or patterns with *."""
     fixes: tuple[Fix, ...] = ()
+
+    def excludes(self, case_id: str) -> bool:
+        """Return whether a case is left out."""
+        names = self.exclude or {}
+        patterns = [name for name in names if set(name) & set("*?")]
+        return case_id in names or any(fnmatchcase(case_id, pattern) for pattern in patterns)
 
 
 class Reading(Record):
@@ -91,6 +99,8 @@ class Case(Record):
     site: str | None = None
     split: Literal["train", "val", "test"] | None = None
     """Where the official split has it."""
+    fold: int | None = None
+    """The fold that is validated on it, where a list of cases tells."""
 
 
 class Dataset(Record):
@@ -114,6 +124,13 @@ class Dataset(Record):
     cases: tuple[Case, ...]
     excluded: dict[str, str] = Field(default_factory=dict)
     """Cases left out, with the reason."""
+    groups_inferred: bool = False
+    """True: nobody said which cases belong together, but their names do."""
+
+    @property
+    def training_cases(self) -> tuple[Case, ...]:
+        """What folds are made of: all cases but those of an official test set."""
+        return tuple(case for case in self.cases if case.split != "test")
 
     def image_paths(self, case: Case) -> tuple[Path, ...]:
         """Return the absolute paths of a case's images."""
@@ -129,9 +146,14 @@ class Finding(Record):
 
     severity: Literal["note", "warning", "error"]
     files: tuple[str, ...] = ()
+    """Relative to the data set's folder; ids of cases where files are not known."""
+    case: str | None = None
+    """Id of the case, where it is about a single one: it may be left out."""
     found: str
     expected: str
     remedy: str
+    fix: dict[str, Any] | None = None
+    """Fields of a `DatasetSpec` that remove the problem safely: `autoseg check --fix` adds them."""
 
 
 class Findings(Record):

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from autoseg.dataset.dataset import Case, Dataset, Reading
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import (
+    Extent,
+    Geometry,
     Image,
+    read_extent,
     read_image,
     read_labels,
     read_mask,
@@ -24,6 +27,11 @@ from autoseg.runtime.images import (
 def read_image_files(dataset: Dataset, case: Case) -> Image:
     """Return the image in a case's files, (C, *S)."""
     return read_image(dataset.image_paths(case))
+
+
+def read_file_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how large the image in a case's files is, from headers alone."""
+    return read_extent(dataset.image_paths(case))
 
 
 def read_label_files(dataset: Dataset, case: Case) -> Image:
@@ -50,7 +58,7 @@ def read_label_files(dataset: Dataset, case: Case) -> Image:
         image = Image(whole_numbers(path, np.rint(mask.array[:1])), mask.geometry)
     else:
         image = read_labels(path)
-    return Image(_mapped(image.array, reading.label_map), image.geometry)
+    return Image(mapped(image.array, reading.label_map), image.geometry)
 
 
 def changed_by(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
@@ -65,7 +73,12 @@ def changed_by(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
     return facts
 
 
-def _mapped(values: NDArray, pairs: tuple[tuple[int, int], ...]) -> NDArray:
+def colour_codes(colours: NDArray) -> NDArray:
+    """Return one number, 0xRRGGBB, for each of (3, *S) colours."""
+    return np.tensordot([1 << 16, 1 << 8, 1], colours, axes=1)
+
+
+def mapped(values: NDArray, pairs: tuple[tuple[int, int], ...]) -> NDArray:
     """Return values with those of the map replaced, all at once."""
     if not pairs:
         return values
@@ -80,7 +93,7 @@ def _painted(paths: tuple[Path, ...], paint: tuple[int, ...], reading: Reading) 
     result: Image | None = None
     for path, value in zip(paths, paint, strict=True):
         mask = read_mask(path)
-        is_inside = _is_foreground(mask.array, reading.threshold)
+        is_inside = foreground(mask.array, reading.threshold)
         if result is None:
             kind = smallest_type(np.array([0, *paint]))
             result = Image(np.zeros((1, *mask.shape), kind), mask.geometry)
@@ -95,7 +108,7 @@ def _painted(paths: tuple[Path, ...], paint: tuple[int, ...], reading: Reading) 
     return result
 
 
-def _is_foreground(mask: NDArray, threshold: float | None) -> NDArray:
+def foreground(mask: NDArray, threshold: float | None) -> NDArray:
     """Return (*S) whether any channel, other than an alpha channel, shows foreground."""
     colours = mask[: 3 if len(mask) > 3 else len(mask)]
     return np.any(colours > 0 if threshold is None else colours >= threshold, axis=0)
@@ -105,7 +118,7 @@ def _from_colours(path: Path, reading: Reading) -> Image:
     """Return the value of each voxel's colour; colours are compared exactly."""
     picture = read_image([path])
     colours = picture.array if len(picture.array) == 3 else np.repeat(picture.array[:1], 3, axis=0)
-    codes = (colours.astype(np.int64) * np.array([1 << 16, 1 << 8, 1]).reshape(3, 1, 1)).sum(axis=0)
+    codes = colour_codes(colours)
     known = {(r << 16) + (g << 8) + b: value for r, g, b, value in reading.colours}
     found, inverse = np.unique(codes, return_inverse=True)
     unknown = [int(code) for code in found if int(code) not in known]
@@ -122,10 +135,17 @@ def _from_colours(path: Path, reading: Reading) -> Image:
 
 
 def _from_channels(path: Path, reading: Reading) -> Image:
-    """Return for each voxel the number of the channel that is set: 0 none, 1 the first."""
+    """Return for each voxel what the channel that is set stands for.
+
+    The number of the channel, 0 none, 1 the first, by `Reading.label_map`. The pages of a picture
+    with one channel are channels, too.
+    """
     mask = read_mask(path)
-    is_set = mask.array > 0 if reading.threshold is None else mask.array >= reading.threshold
-    values = np.zeros((1, *mask.shape), np.uint8 if len(is_set) < 256 else np.uint16)
+    channels, geometry = mask.array, mask.geometry
+    if len(channels) == 1:
+        channels, geometry = channels[0], Geometry(geometry.spacing[1:], unit=geometry.unit)
+    is_set = channels > 0 if reading.threshold is None else channels >= reading.threshold
+    values = np.zeros((1, *is_set.shape[1:]), np.uint8 if len(is_set) < 256 else np.uint16)
     for index, channel in enumerate(is_set):
         values[0][channel] = index + 1
-    return Image(values, mask.geometry)
+    return Image(mapped(values, reading.label_map), geometry)

@@ -6,30 +6,24 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from autoseg.dataset.case import as_error, error_finding, inspect_case, read_values
+from autoseg.dataset.case import inspect_case
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Finding, Reading
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats import patterns
+from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.masks import as_declared
 from autoseg.dataset.formats.registry import find_format, formats
-from autoseg.dataset.label_values import MAX_UNDECLARED, found_labels
-from autoseg.errors import AutosegError, DatasetError
+from autoseg.dataset.groups import infer_groups
+from autoseg.dataset.official import declared_parts
+from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
+from autoseg.dataset.undeclared import find_channels, find_labels
+from autoseg.dataset.unpaired import case_of, pairing_findings
+from autoseg.errors import DatasetError
 from autoseg.runtime.images import FORMATS, file_ending
 from autoseg.runtime.recipe import Labels
 
-NUM_READERS = 4
-"""Threads that look through masks without declared labels: decoding leaves Python's lock."""
 OTHER_ENDING = ".nii.gz"
 """Of label maps for images that are no files: DICOM series, Zarr arrays."""
-
-
-class _Values(NamedTuple):
-    """What one case's labels hold."""
-
-    values: tuple[int, ...]
-    problem: AutosegError | None
 
 
 def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> Dataset:
@@ -44,22 +38,57 @@ def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> 
         The folder has no known layout, or files do not pair: all problems at once.
     """
     spec = spec or DatasetSpec()
+    if group_by:
+        spec = spec.revised(group_by=group_by)
     root = root.resolve()
     found_format, layout = _find(root, spec)
-    layout = _without(layout, spec.exclude or {})
-    pattern = group_by or spec.group_by
+    layout = _without(layout, spec)
     if layout.problems or not layout.cases:
-        raise as_error(_everything_wrong(root, spec, found_format, layout, pattern))
-    return _assemble(root, spec, found_format, layout, pattern)
+        raise as_error(_everything_wrong(root, spec, found_format, layout))
+    return _assemble(root, spec, found_format, layout)
 
 
-def _assemble(
-    root: Path, spec: DatasetSpec, found_format: Format, layout: Layout, pattern: str | None
-) -> Dataset:
+def list_dataset(
+    root: Path, spec: DatasetSpec, group_by: str | None
+) -> tuple[Dataset | None, list[Finding]]:
+    """Return the data set by the names of its files, and what does not pair; no image is read.
+
+    Channels and labels that are not declared stay unknown: `()` and the background alone. None in
+    place of a data set without cases.
+
+    Raises
+    ------
+    DatasetError
+        The folder has no known layout, or the layout makes no sense.
+    """
+    root, spec = root.resolve(), spec.revised(group_by=group_by or spec.group_by)
+    found_format, layout = _find(root, spec)
+    layout = _without(layout, spec)
+    problems = pairing_findings(root, layout)
+    if not layout.cases:
+        return None, problems
+    return _listed(root, spec, found_format, layout), problems
+
+
+def _assemble(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout) -> Dataset:
     """Return the data set of all files that pair."""
-    groups = _groups(layout.cases, pattern)
+    layout = as_declared(layout, root, spec)
+    dataset = _listed(root, spec, found_format, layout)
+    if not dataset.channels:
+        dataset = dataset.revised(channels=find_channels(dataset, found_format))
+    if layout.labels is None:
+        dataset = dataset.revised(labels=find_labels(dataset, spec.ignore))
+    return dataset
+
+
+def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout) -> Dataset:
+    """Return the data set of all files that pair, as far as names and declarations tell."""
+    if spec.split is not None and not layout.problems:
+        layout = _with_split(layout, spec.split, spec.exclude or {})
+    groups, groups_inferred = _groups(layout, spec.group_by)
+    sites = _sites(layout, spec.site_by)
     endings = Counter(_ending(found.images[0]) for found in layout.cases)
-    dataset = Dataset(
+    return Dataset(
         name=spec.name or root.name,
         root=root,
         layout=found_format.name,
@@ -67,7 +96,7 @@ def _assemble(
         channels=layout.channels or (),
         labels=layout.labels or Labels(names=("background",), values=(0,)),
         labels_declared=layout.labels is not None,
-        file_ending=endings.most_common(1)[0][0],
+        file_ending=layout.file_ending or endings.most_common(1)[0][0],
         reading=_reading(layout.reading, spec),
         cases=tuple(
             Case(
@@ -77,18 +106,15 @@ def _assemble(
                 paint=found.paint,
                 part=found.part,
                 group=group,
-                site=found.site,
+                site=site,
                 split=found.split,
+                fold=found.fold,
             )
-            for found, group in zip(layout.cases, groups, strict=True)
+            for found, group, site in zip(layout.cases, groups, sites, strict=True)
         ),
         excluded=spec.exclude or {},
+        groups_inferred=groups_inferred,
     )
-    if not dataset.channels:
-        dataset = dataset.revised(channels=_find_channels(dataset, found_format))
-    if layout.labels is None:
-        dataset = dataset.revised(labels=_find_labels(dataset, spec.ignore))
-    return dataset
 
 
 def _name(path: Path, root: Path) -> str:
@@ -121,39 +147,45 @@ def _pair(found: str, meant: int) -> tuple[int, int]:
         ) from None
 
 
-def _without(layout: Layout, exclude: Mapping[str, str]) -> Layout:
-    """Return a layout without the excluded cases."""
-    unknown = [case_id for case_id in exclude if case_id not in {c.case_id for c in layout.cases}]
-    if unknown and not layout.problems:
+def _without(layout: Layout, spec: DatasetSpec) -> Layout:
+    """Return a layout without the excluded cases, and without the problems of their files."""
+    problems = tuple(p for p in layout.problems if not spec.excludes(case_of(p) or ""))
+    known = {found.case_id for found in layout.cases} | {case_of(p) for p in layout.problems}
+    names = [name for name in spec.exclude or {} if not set(name) & set("*?")]
+    unknown = [name for name in names if name not in known]
+    if unknown and not problems:
         raise DatasetError(
             found=f"exclude: {', '.join(unknown)}, which is no case",
             expected="ids of cases of this data set",
             fix="correct exclude in the spec",
         )
-    kept = tuple(found for found in layout.cases if found.case_id not in exclude)
-    return replace(layout, cases=kept)
+    kept = tuple(found for found in layout.cases if not spec.excludes(found.case_id))
+    return replace(layout, cases=kept, problems=problems)
+
+
+def _with_split(
+    layout: Layout, declared: Mapping[str, Sequence[str]], exclude: Mapping[str, str]
+) -> Layout:
+    """Return a layout whose cases stand where the spec's official split has them."""
+    parts = declared_parts([found.case_id for found in layout.cases], declared, exclude)
+    cases = tuple(replace(found, split=parts[found.case_id], fold=None) for found in layout.cases)
+    return replace(layout, cases=cases)
 
 
 def _everything_wrong(
-    root: Path, spec: DatasetSpec, found_format: Format, layout: Layout, pattern: str | None
+    root: Path, spec: DatasetSpec, found_format: Format, layout: Layout
 ) -> list[Finding]:
     """Return the problems of pairing, and those inside the files that do pair.
 
     The files are read only now that the data set is refused anyway: so that all is told at once.
     """
-    findings = [
-        Finding(
-            severity="error",
-            found=problem,
-            expected="for each case one image (or one a channel) and one label map of its name",
-            remedy="add, rename or remove the files listed, then run it again",
-        )
-        for problem in layout.problems or [f"no cases in {root}"]
-    ]
+    findings = pairing_findings(root, layout)
     if not layout.cases:
         return findings
     try:
-        dataset = _assemble(root, spec, found_format, layout, pattern)
+        dataset = _assemble(root, spec, found_format, layout)
+    except DatasetProblems as error:
+        return [*findings, *error.findings]
     except DatasetError as error:
         return [*findings, error_finding(error, ())]
     with ThreadPoolExecutor(2) as pool:
@@ -167,8 +199,13 @@ def _find(root: Path, spec: DatasetSpec) -> tuple[Format, Layout]:
         raise DatasetError(
             found=f"no folder {root}", expected="a folder with a data set", fix="correct the path"
         )
-    if spec.layout is not None:
-        chosen = find_format(spec.layout)
+    name = spec.layout
+    if name is None and spec.table is not None:
+        name = "datalist" if spec.table.lower().endswith(".json") else "table"
+    if name is None and patterns.are_declared(spec):
+        name = patterns.FORMAT.name
+    if name is not None:
+        chosen = find_format(name)
         return chosen, chosen.find_cases(root, spec)
     for entry in formats():
         if entry.is_found(root):
@@ -184,11 +221,27 @@ def _find(root: Path, spec: DatasetSpec) -> tuple[Format, Layout]:
     )
 
 
-def _groups(cases: Sequence[FoundCase], pattern: str | None) -> list[str]:
-    """Return the group of each case: the pattern's, else the layout's, else its id."""
-    if pattern is None:
-        return [found.group or found.case_id for found in cases]
-    return match_groups([found.case_id for found in cases], pattern)
+def _groups(layout: Layout, pattern: str | None) -> tuple[list[str], bool]:
+    """Return the group of each case, and whether only names tell that cases belong together.
+
+    The pattern's; else the layout's, where two are joined whose names tell visits of one patient;
+    else what the ids tell; else the id.
+    """
+    told = [found.group or found.case_id for found in layout.cases]
+    if pattern is not None and pattern not in layout.columns:
+        return match_groups([found.case_id for found in layout.cases], pattern), False
+    if pattern is not None:
+        return told, False
+    is_told = any(found.group is not None for found in layout.cases)
+    inferred = infer_groups(told, count_numbers=not is_told)
+    return [inferred.get(group, group) for group in told], bool(inferred)
+
+
+def _sites(layout: Layout, pattern: str | None) -> list[str | None]:
+    """Return the site of each case: the pattern's, else the layout's."""
+    if pattern is None or pattern in layout.columns:
+        return [found.site for found in layout.cases]
+    return [*match_groups([found.case_id for found in layout.cases], pattern)]
 
 
 def match_groups(case_ids: Sequence[str], pattern: str) -> list[str]:
@@ -217,46 +270,3 @@ def match_groups(case_ids: Sequence[str], pattern: str) -> list[str]:
             fix="correct --group-by",
         )
     return [(m[1] if expression.groups else m[0]) or m[0] for m in matches if m is not None]
-
-
-def _find_channels(dataset: Dataset, found_format: Format) -> tuple[str, ...]:
-    """Return names for the channels of images without declared ones, by the first image."""
-    try:
-        image = found_format.read_image(dataset, dataset.cases[0])
-    except AutosegError as error:
-        raise DatasetError(found=error.found, expected=error.expected, fix=error.fix) from error
-    count = len(image.array)
-    if count == 3 and image.geometry.unit == "pixel":
-        return ("red", "green", "blue")
-    return ("image",) if count == 1 else tuple(f"channel_{index}" for index in range(count))
-
-
-def _find_labels(dataset: Dataset, ignore: int | None) -> Labels:
-    """Return the classes that stand in masks without declared labels."""
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        found = list(pool.map(lambda case: _values(dataset, case), dataset.cases))
-    problems = [
-        error_finding(entry.problem, case.labels)
-        for case, entry in zip(dataset.cases, found, strict=True)
-        if entry.problem is not None
-    ]
-    if problems:
-        raise as_error(problems)
-    try:
-        return found_labels({value for entry in found for value in entry.values}, ignore)
-    except DatasetError as error:
-        richest = max(range(len(found)), key=lambda index: len(found[index].values))
-        name = ", ".join(dataset.cases[richest].labels)
-        where = f"{name} has {len(found[richest].values)} values"
-        raise DatasetError(
-            found=f"{error.found}; {where}", expected=error.expected, fix=error.fix
-        ) from None
-
-
-def _values(dataset: Dataset, case: Case) -> _Values:
-    try:
-        mask = read_values(dataset, case, None)
-    except AutosegError as error:
-        return _Values((), error)
-    values = np.array([0]) if mask is None else np.unique(mask.array)
-    return _Values(tuple(int(value) for value in values[: 16 * MAX_UNDECLARED]), None)

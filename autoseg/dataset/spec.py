@@ -1,10 +1,13 @@
-"""What a user may declare about a data set: reading it, and its schema for editors."""
+"""What a user may declare about a data set: reading and writing it, and its schema for editors."""
 
 import json
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.errors import AutosegError, DatasetError
+
+LINE_LENGTH = 100
+"""A longer field is written with one line an entry."""
 
 
 def load_spec(path: Path) -> DatasetSpec:
@@ -28,6 +31,31 @@ def load_spec(path: Path) -> DatasetSpec:
         raise DatasetError(
             found=error.found, expected="a declaration of a data set", fix=fix
         ) from None
+
+
+def spec_json(spec: DatasetSpec) -> str:
+    """Return a declaration as text: what is declared, in the order of the record.
+
+    Keys are not sorted: the order of classes, colours and masks means something.
+    """
+    content = spec.model_dump(mode="json", exclude_defaults=True)
+    lines = (f"  {json.dumps(key)}: {_value_text(key, value)}" for key, value in content.items())
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _value_text(key: str, value: object) -> str:
+    """Return a field's value in one line, or one line an entry where it is long."""
+    text = json.dumps(value, ensure_ascii=False)
+    if len(key) + len(text) + len('  "": ,') <= LINE_LENGTH or not isinstance(value, (dict, list)):
+        return text
+    if isinstance(value, dict):
+        entries = [
+            f"{json.dumps(name, ensure_ascii=False)}: {json.dumps(item, ensure_ascii=False)}"
+            for name, item in value.items()
+        ]
+        return "{\n    " + ",\n    ".join(entries) + "\n  }"
+    entries = [json.dumps(item, ensure_ascii=False) for item in value]
+    return "[\n    " + ",\n    ".join(entries) + "\n  ]"
 
 
 def json_schema() -> str:

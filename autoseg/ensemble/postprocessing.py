@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.case import read_case
+from autoseg.dataset.case import read_classes
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.label_values import to_classes
 from autoseg.ensemble.choose import Ensemble
@@ -171,7 +171,7 @@ def _gather(
             prediction = predictions.get(case.id)
             if prediction is None:
                 raise _missing(case.id, folder)
-            found.append(_count(plan, read_case(dataset, case)[1], prediction))
+            found.append(_count(plan, read_classes(dataset, case), prediction))
             origins.append(fold)
             patients.append(case.group)
     if len(found) < MIN_CASES:

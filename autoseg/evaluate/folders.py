@@ -1,65 +1,23 @@
 """Scores of a folder of predictions against a folder of references: `autoseg evaluate`."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError, DatasetError
+from autoseg.evaluate.evaluation import Evaluation
 from autoseg.evaluate.score import score_case
 from autoseg.evaluate.scores import CaseScore
-from autoseg.evaluate.statistics import METRICS, MetricSummary, Summary, case_mean, summarise
-from autoseg.record import Record, autoseg_version
-from autoseg.runtime.images import Image, case_stem, is_image, read_labels, same_spacing
+from autoseg.evaluate.statistics import summarise
+from autoseg.record import autoseg_version
+from autoseg.runtime.images import Image, Unit, case_stem, is_image, read_labels, same_spacing
 
-MAX_VALUES = 256
-"""More values than this are not labels: most likely the folder holds images."""
-
-
-class Evaluation(Record):
-    """Agreement of two folders of label maps."""
-
-    schema_version: Literal[1] = 1
-    autoseg_version: str
-    predictions: str
-    references: str
-    unit: Literal["mm", "pixel"]
-    nsd_tolerance: float
-    """In `unit`."""
-    values: tuple[int, ...]
-    """Value of each class in the files, found in them; the first is the background."""
-    ignore: int | None
-    scores: tuple[CaseScore, ...]
-    summary: Summary
-    not_predicted: tuple[str, ...]
-    """References without a prediction: in no score."""
-
-    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return column titles and rows of text: one row a class, last the foreground mean."""
-        titles = (
-            "Dice",
-            "IoU",
-            f"HD95 ({self.unit})",
-            f"NSD (±{self.nsd_tolerance:g} {self.unit})",
-        )
-        names = [f"value {value}" for value in self.values[1:]] + ["foreground mean"]
-        rows = []
-        for name, row in zip(names, (*self.summary.classes, self.summary.foreground), strict=True):
-            cells = [_interval_text(getattr(row, metric)) for metric in METRICS]
-            rows.append((name, *cells, f"{row.dice.num_cases} of {self.summary.num_cases}"))
-        return ("class", *titles, "cases counted"), rows
-
-    def case_table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Return column titles and rows of text: one row a case, the lowest Dice first."""
-        rows = []
-        for score in sorted(self.scores, key=lambda score: case_mean(score) or 0.0):
-            cells = [_number_text(item.dice) for item in score.classes]
-            rows.append((score.case_id, _number_text(case_mean(score)), *cells))
-        return ("case", "mean Dice", *(f"value {value}" for value in self.values[1:])), rows
+MAX_VALUES = 32
+"""More values than this are no classes: most likely the folder holds images."""
 
 
 def evaluate_folders(
@@ -69,6 +27,7 @@ def evaluate_folders(
     ignore: int | None = None,
     background: int | None = None,
     tolerance: float | None = None,
+    regions: Mapping[str, tuple[int, ...]] | None = None,
     num_threads: int = 2,
 ) -> Evaluation:
     """Return the scores of each prediction against the reference of the same name.
@@ -83,6 +42,8 @@ def evaluate_folders(
         Value of the background; without it the lowest one found.
     tolerance
         Of the NSD; without it the larger of the two finest spacings, the median over cases.
+    regions
+        Values that are scored together too, by name.
     num_threads
         Cases worked on at the same time.
 
@@ -102,7 +63,9 @@ def evaluate_folders(
         if tolerance is None:
             spacings = np.median([look.spacing for look in looks], axis=0)
             tolerance = float(np.sort(spacings)[:2].max())
-        score = _scorer(values, ignore, tolerance)
+        regions = dict(regions or {})
+        unions = _unions(values, regions)
+        score = _scorer(values, ignore, tolerance, unions)
         scores = tuple(pool.map(score, pairs))
     return Evaluation(
         autoseg_version=autoseg_version(),
@@ -111,6 +74,7 @@ def evaluate_folders(
         unit=looks[0].unit,
         nsd_tolerance=tolerance,
         values=values,
+        regions=regions,
         ignore=ignore,
         scores=scores,
         summary=summarise(scores),
@@ -134,7 +98,7 @@ class _Look:
     problems: tuple[str, ...] = ()
     values: frozenset[int] = frozenset()
     spacing: tuple[float, ...] = ()
-    unit: Literal["mm", "pixel"] = "mm"
+    unit: Unit = "mm"
 
 
 def _pair(predictions: Path, references: Path) -> tuple[list[_Pair], tuple[str, ...]]:
@@ -181,8 +145,11 @@ def _raise_all(problems: list[str]) -> None:
     if problems:
         raise DatasetError(
             found="\n".join(problems),
-            expected="for each prediction one readable reference of its name, shape and spacing",
-            fix="correct, add or remove the files listed, then run the command again",
+            expected=(
+                f"label maps (whole numbers, at most {MAX_VALUES} different ones), for each "
+                "prediction a reference of its name, shape and spacing"
+            ),
+            fix="correct, add or remove the files listed, or name the folders of label maps",
         )
 
 
@@ -197,12 +164,15 @@ def _look(pair: _Pair) -> _Look:
         for name, ours, theirs, is_same in _comparisons(prediction, reference)
         if not is_same
     ]
-    values = {int(v) for image in (prediction, reference) for v in np.unique(image.array)}
-    if len(values) > MAX_VALUES:
-        problems.append(f"{pair.prediction}, {pair.reference}: {len(values)} different values")
+    found = [np.unique(image.array) for image in (prediction, reference)]
+    problems += [
+        f"{path}: {len(values)} different values: an image?"
+        for path, values in zip((pair.prediction, pair.reference), found, strict=True)
+        if len(values) > MAX_VALUES
+    ]
     return _Look(
         problems=tuple(problems),
-        values=frozenset(values),
+        values=frozenset(int(value) for values in found for value in values),
         spacing=reference.geometry.spacing,
         unit=reference.geometry.unit,
     )
@@ -223,13 +193,31 @@ def _common_values(looks: Sequence[_Look], ignore: int | None) -> tuple[int, ...
     if len({len(look.spacing) for look in looks}) > 1:
         _raise_all(["2D and 3D label maps are mixed"])
     values = tuple(sorted(frozenset().union(*(look.values for look in looks)) - {ignore}))
+    if len(values) > MAX_VALUES:
+        _raise_all([f"{len(values)} different values in all files: {_few(values)}: images?"])
     if len(values) < 2:
         _raise_all([f"no label map holds a class: the only value is {values}"])
     return values
 
 
+def _unions(values: Sequence[int], regions: Mapping[str, tuple[int, ...]]) -> list[list[int]]:
+    """Return the classes of each region."""
+    for name, members in regions.items():
+        unknown = [value for value in members if value not in values[1:]]
+        if unknown or not members:
+            raise DatasetError(
+                found=f"region {name} of the values {', '.join(map(str, members)) or 'none'}",
+                expected=f"values of classes in the files: {', '.join(map(str, values[1:]))}",
+                fix="correct --region",
+            )
+    return [[values.index(value) for value in members] for members in regions.values()]
+
+
 def _scorer(
-    values: tuple[int, ...], ignore: int | None, tolerance: float
+    values: tuple[int, ...],
+    ignore: int | None,
+    tolerance: float,
+    regions: Sequence[Sequence[int]],
 ) -> Callable[[_Pair], CaseScore]:
     """Return the function that scores a pair."""
     order = np.argsort(values)  # the background may be any value
@@ -251,16 +239,11 @@ def _scorer(
             reference.geometry.spacing,
             num_classes=len(values),
             tolerance=tolerance,
+            regions=regions,
         )
 
     return score
 
 
-def _number_text(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _interval_text(item: MetricSummary) -> str:
-    if item.mean is None:
-        return "-"
-    return f"{item.mean:.4f} [{item.low:.4f}, {item.high:.4f}]"
+def _few(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:5])) + ", ..."

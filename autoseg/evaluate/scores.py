@@ -16,7 +16,10 @@ class ClassScore(Record):
 
 
 class CaseScore(Record):
-    """Scores of one case: one entry a foreground class."""
+    """Scores of one case."""
 
     case_id: str
     classes: tuple[ClassScore, ...]
+    """One entry a foreground class."""
+    regions: tuple[ClassScore, ...] = ()
+    """One entry a region: a union of classes that counts as one."""

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.evaluate.scores import CaseScore
+from autoseg.evaluate.scores import CaseScore, ClassScore
 from autoseg.record import Record
 from autoseg.seeds import stream
 
@@ -45,12 +45,19 @@ class Summary(Record):
     classes: tuple[ScoreSummary, ...]
     foreground: ScoreSummary
     """Mean over the foreground classes of the classes' means over cases."""
+    regions: tuple[ScoreSummary, ...] = ()
+    """By region, where the labels have regions."""
+    region_mean: ScoreSummary | None = None
+    """Mean over the regions of their means over cases."""
 
 
 def metric_table(scores: Sequence[CaseScore], metric: Metric) -> NDArray[np.float64]:
     """Return a metric as (N, K), NaN where it is not defined."""
-    rows = [[getattr(item, metric) for item in score.classes] for score in scores]
-    return np.array(rows, dtype=float)
+    return _table([score.classes for score in scores], metric)
+
+
+def _table(rows: Sequence[Sequence[ClassScore]], metric: Metric) -> NDArray[np.float64]:
+    return np.array([[getattr(item, metric) for item in row] for row in rows], dtype=float)
 
 
 def defined_mean(table: NDArray[np.float64], axis: int = 0) -> NDArray[np.float64]:
@@ -77,17 +84,32 @@ def case_mean(score: CaseScore, metric: Metric = "dice") -> float | None:
 
 
 def summarise(scores: Sequence[CaseScore], seed: int = 0) -> Summary:
-    """Return means over cases and then over classes, with bootstrap intervals over cases."""
+    """Return means over cases and then over classes, with bootstrap intervals over cases.
+
+    The same over regions, where all cases have some.
+    """
     if not scores:
         raise ValueError("no scores to summarise")
     draws = _resamples(len(scores), seed)
-    columns = {name: _summarise_metric(metric_table(scores, name), draws) for name in METRICS}
-    num_classes = len(scores[0].classes)
-    rows = [
+    *classes, foreground = _summarise_rows([score.classes for score in scores], draws)
+    by_region = [score.regions for score in scores]
+    *regions, mean = _summarise_rows(by_region, draws) if all(by_region) else (None,)
+    return Summary(
+        num_cases=len(scores),
+        classes=tuple(classes),
+        foreground=foreground,
+        regions=tuple(regions),
+        region_mean=mean,
+    )
+
+
+def _summarise_rows(rows: Sequence[Sequence[ClassScore]], draws: NDArray) -> list[ScoreSummary]:
+    """Return the summary of each column of scores, and last that of their mean."""
+    columns = {name: _summarise_metric(_table(rows, name), draws) for name in METRICS}
+    return [
         ScoreSummary(**{name: columns[name][index] for name in METRICS})
-        for index in range(num_classes + 1)
+        for index in range(len(rows[0]) + 1)
     ]
-    return Summary(num_cases=len(scores), classes=tuple(rows[:-1]), foreground=rows[-1])
 
 
 def _summarise_metric(table: NDArray, draws: NDArray) -> list[MetricSummary]:

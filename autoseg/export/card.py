@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from autoseg.ensemble.choose import Ensemble
+from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plan.plan import Plan
 from autoseg.runtime.manifest import Configuration, Manifest
@@ -15,7 +16,13 @@ LIMITS = """\
 
 
 def model_card(
-    manifest: Manifest, plan: Plan, *, num_cases: int, fingerprint: Fingerprint, ensemble: Ensemble
+    manifest: Manifest,
+    plan: Plan,
+    *,
+    num_cases: int,
+    fingerprint: Fingerprint,
+    ensemble: Ensemble,
+    postprocessing: PostprocessingChoice,
 ) -> str:
     """Return the model card as Markdown."""
     labels = zip(manifest.labels.names, manifest.labels.values, strict=True)
@@ -36,6 +43,7 @@ def model_card(
         *(_configuration_line(item, plan) for item in manifest.configurations),
         "\n## What it was verified on\n",
         _scores_text(ensemble),
+        _postprocessing_text(postprocessing),
         *(_parity_table(item) for item in manifest.configurations),
         _verification_text(manifest),
         "## Limits\n",
@@ -82,9 +90,19 @@ def _scores_text(ensemble: Ensemble) -> str:
         (item.configuration, item.num_cases, "none" if item.dice is None else f"{item.dice:.4f}")
         for item in ensemble.candidates
     ]
-    return "Cases predicted by folds that had not seen them:\n\n" + _table(
-        ("configuration", "cases", "mean Dice"), rows
-    )
+    head = "Cases predicted by folds that had not seen them, before post-processing:\n\n"
+    return head + _table(("configuration", "cases", "mean Dice"), rows)
+
+
+def _postprocessing_text(choice: PostprocessingChoice) -> str:
+    text = f"Post-processing: {_plain(choice.reason)}"
+    if choice.steps and choice.dice_cross_fitted is not None:
+        text += (
+            f" Mean Dice of `{choice.configuration}` with it {choice.dice_cross_fitted:.4f} "
+            "(cross-fitted: each case after the rules that other cases chose), "
+            f"without it {choice.dice:.4f}."
+        )
+    return f"{text}\n"
 
 
 def _parity_table(item: Configuration) -> str:

@@ -156,9 +156,10 @@ def _write_texts(folder: Path, manifest: Manifest, sources: Sources) -> None:
     card = model_card(
         manifest,
         sources.plan,
-        num_cases=len(sources.dataset.cases),
+        num_cases=len(sources.dataset.training_cases),
         fingerprint=sources.fingerprint,
         ensemble=sources.ensemble,
+        postprocessing=sources.postprocessing,
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     _stored(folder, manifest)

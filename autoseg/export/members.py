@@ -127,7 +127,7 @@ def prove_member(
     unseen = _unseen_cases(sources, item)
     samples = parity.draw_samples(
         sources.dataset,
-        unseen or [case.id for case in sources.dataset.cases],
+        unseen or [case.id for case in sources.dataset.training_cases],
         sources.plan.configuration(item.name),
         sources.folds[item.name],
     )

@@ -13,11 +13,11 @@ from scipy.special import softmax
 from torch import nn
 
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import ExportError
 from autoseg.infer.predict import predict_prepared, torch_network
 from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
-from autoseg.runtime.images import read_image
 from autoseg.runtime.manifest import Configuration, Parity
 from autoseg.runtime.model import Effort, TileNetwork, predict_logits
 from autoseg.runtime.normalise import network_input, normalise
@@ -55,7 +55,7 @@ def draw_samples(
     cases = {case.id: case for case in dataset.cases}
     samples = []
     for case_id in case_ids[:NUM_CASES]:
-        image = read_image(dataset.image_paths(cases[case_id]))
+        image = find_format(dataset.layout).read_image(dataset, cases[case_id])
         part = prepare(image.array, image.geometry.spacing, configuration.recipe)
         part = _middle(part, configuration.patch_size)
         expected = predict_prepared(

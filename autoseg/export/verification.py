@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.files import read_image_files
+from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import ExportError
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.runtime.images import (
@@ -62,6 +64,9 @@ def write_image_files(
             expected=f"synthetic, none, or the id of a case of {dataset.name}",
             fix="correct --verification-case",
         )
+    found = find_format(dataset.layout)
+    if found.read_image is not read_image_files:
+        return _write_volume(folder, found.read_image(dataset, case))
     names = []
     for index, path in enumerate(dataset.image_paths(case)):
         # A header in one file and voxels in another cannot be renamed apart: written anew.
@@ -73,6 +78,13 @@ def write_image_files(
             shutil.copyfile(path, folder / name)
         names.append(name)
     return tuple(names)
+
+
+def _write_volume(folder: Path, image: Image) -> tuple[str, ...]:
+    """Write one file with all channels, for images that are no plain files."""
+    name = f"{FOLDER}/image_0000{'.nii.gz' if image.array.ndim == 4 else '.mha'}"
+    write_image(folder / name, image)
+    return (name,)
 
 
 def _write_synthetic(folder: Path, image: Image, file_ending: str) -> tuple[str, ...]:

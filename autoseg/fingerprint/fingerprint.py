@@ -1,13 +1,19 @@
 """What planners know about a data set."""
 
-from typing import Literal
+from typing import Any, Literal
+
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from autoseg.record import Record
+from autoseg.runtime.geometry import Unit
 from autoseg.runtime.recipe import Labels
+
+LATER = ("class_centres", "border_foreground", "padding", "brightest", "thumbnail")
+"""Facts that older fingerprints lack; their digests, which plans hold, stay what they are."""
 
 
 class CaseStats(Record):
-    """What one pass over a case measured. Lengths are voxels, axes ZYX (2D: YX)."""
+    """What one pass over a case measured. Lengths are voxels, axes ZYX (2D: YX; signals: X)."""
 
     case_id: str
     shape: tuple[int, ...]
@@ -25,6 +31,22 @@ class CaseStats(Record):
     """Connected components of each class (background: 0)."""
     foreground_means: tuple[float, ...] = ()
     """Mean foreground intensity of each channel; empty where nothing is annotated."""
+    class_centres: tuple[tuple[float, ...], ...] = ()
+    """Centre of each class as fractions of the shape; empty for the background, absent classes."""
+    border_foreground: float | None = None
+    """Part of the voxels on the image's faces that are foreground."""
+    padding: tuple[float, ...] = ()
+    """What fills the image's faces, by channel; empty where that is zero, or nothing does."""
+    brightest: tuple[float, ...] = ()
+    """Part of the voxels that have the highest value of their channel."""
+    thumbnail: str | None = None
+    """64 bits, hexadecimal, that nearly equal images nearly share."""
+
+    @model_serializer(mode="wrap")
+    def _without_unmeasured(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the content; what was not measured is left out, as earlier versions wrote it."""
+        content: dict[str, Any] = serialise(self)
+        return {k: v for k, v in content.items() if k not in LATER or v not in (None, (), [])}
 
 
 class Intensities(Record):
@@ -45,7 +67,7 @@ class Fingerprint(Record):
     schema_version: Literal[1] = 1
     autoseg_version: str
     dataset_name: str
-    unit: Literal["mm", "pixel"]
+    unit: Unit
     labels: Labels
     channels: tuple[str, ...]
     cases: tuple[CaseStats, ...]

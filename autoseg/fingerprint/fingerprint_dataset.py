@@ -1,12 +1,16 @@
 """All cases of a data set, measured in parallel and resumably, to one fingerprint."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-from autoseg.dataset.case import as_error
 from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.files import changed_by
+from autoseg.dataset.problems import as_error
+from autoseg.fingerprint.copies import copies, near_copies
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 from autoseg.fingerprint.intensities import summarise
 from autoseg.fingerprint.measure import Measured, measure_case
@@ -31,21 +35,46 @@ def measure_dataset(
 ) -> tuple[Fingerprint, tuple[Finding, ...]]:
     """Return the fingerprint of a data set and what is odd about single cases.
 
-    Each case is read once and its measurements are kept in `folder`: a case whose files have not
-    changed is not read again. Threads, not processes: reading, decompressing and hashing leave
-    Python's lock, and a process would cost more to start than it gives to most data sets.
+    See `survey_dataset`.
+
+    Raises
+    ------
+    DatasetProblems
+        Cases have errors: all of them, of all cases.
+    """
+    fingerprint, findings = survey_dataset(
+        dataset, folder, num_workers=num_workers, ram_bytes=ram_bytes, on_case=on_case
+    )
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors or fingerprint is None:
+        raise as_error(errors)
+    return fingerprint, findings
+
+
+def survey_dataset(
+    dataset: Dataset,
+    folder: Path | None,
+    *,
+    num_workers: int,
+    ram_bytes: int,
+    on_case: Callable[[str], None],
+) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
+    """Return the fingerprint of the cases without errors, and all findings, errors too.
+
+    Each case is read once and its measurements are kept in `folder`, if there is one: a case whose
+    files have not changed is not read again. Threads, not processes: reading, decompressing and
+    hashing leave Python's lock, and a process would cost more to start than it gives to most data
+    sets. There is no fingerprint of cases that do not go together, or without foreground.
+    Cases of an official test set are read too, so that what is wrong with them is found, but are
+    no part of it: nothing that is planned may depend on them.
 
     Parameters
     ----------
     ram_bytes
         Memory that all workers together may take.
-
-    Raises
-    ------
-    DatasetError
-        Cases have errors: all of them, of all cases.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
 
     def measure(case: Case) -> Measured:
         measured = _measure_once(dataset, case, folder)
@@ -59,20 +88,25 @@ def measure_dataset(
             pool.shutdown(cancel_futures=True)
             raise
     findings = [finding for measured in cases for finding in measured.findings]
-    stats = [measured.stats for measured in cases if measured.stats is not None]
-    findings += _common_findings(dataset, stats, [m.unit for m in cases if m.stats is not None])
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if errors:
-        raise as_error(errors)
+    sound = [measured for measured in cases if measured.stats is not None]
+    stats = [measured.stats for measured in sound if measured.stats is not None]
+    common = _common_findings(dataset, stats, [measured.unit for measured in sound])
+    common += _tested_copies(dataset, stats)
+    trained = {case.id for case in dataset.training_cases}
+    sound = [found for found, case in zip(sound, stats, strict=True) if case.case_id in trained]
+    stats = [case for case in stats if case.case_id in trained]
+    has_foreground = any(sum(case.class_voxels[1:]) for case in stats)
+    if common or not has_foreground:
+        return None, (*findings, *common)
     fingerprint = Fingerprint(
         autoseg_version=autoseg_version(),
         dataset_name=dataset.name,
-        unit="mm" if cases[0].unit == "mm" else "pixel",
+        unit=sound[0].unit,
         labels=dataset.labels,
         channels=dataset.channels,
         cases=tuple(stats),
         intensities=tuple(
-            summarise([measured.samples[channel] for measured in cases])
+            summarise([measured.samples[channel] for measured in sound])
             for channel in range(len(dataset.channels))
         ),
         median_relative_size_after_cropping=median(
@@ -86,14 +120,16 @@ def affordable_workers(dataset: Dataset, num_workers: int, ram_bytes: int) -> in
     """Return how many of the largest cases may be measured at once: `num_workers`, or fewer."""
     largest = 1
     for case in dataset.cases:
-        paths = [path for path in dataset.image_paths(case) if path.is_file()]
-        largest = max(largest, sum(path.stat().st_size for path in paths))
+        files = changed_by(dataset.image_paths(case))
+        largest = max(largest, sum(size for _, size, _ in files))
     affordable = int(MEMORY_SHARE * ram_bytes / (MEMORY_PER_FILE_BYTE * largest))
     return max(1, min(num_workers, affordable))
 
 
-def _measure_once(dataset: Dataset, case: Case, folder: Path) -> Measured:
+def _measure_once(dataset: Dataset, case: Case, folder: Path | None) -> Measured:
     """Return a case's measurements, from `folder` if its files are as they were."""
+    if folder is None:
+        return measure_case(dataset, case)
     key = measured_key(dataset, case)
     measured = load_measured(folder, case.id, key)
     if measured is None:
@@ -114,20 +150,22 @@ def _common_findings(
     dataset: Dataset, stats: Sequence[CaseStats], units: Sequence[str]
 ) -> list[Finding]:
     """Return what is wrong between cases that are right by themselves."""
-    findings = []
+    findings: list[Finding] = []
     for what, values in (
-        ("axes", [str(len(case.shape)) for case in stats]),
+        ("number of axes", [str(len(case.shape)) for case in stats]),
         ("spacing in", list(units)),
     ):
         if len(set(values)) > 1:
-            findings.append(_mixture(what, values, stats))
-    has_foreground = any(sum(case.class_voxels[1:]) for case in stats)
+            findings += _mixture(dataset, what, values, stats)
+    trained = {case.id for case in dataset.training_cases}
+    has_foreground = any(sum(case.class_voxels[1:]) for case in stats if case.case_id in trained)
     if len(stats) == len(dataset.cases) and not has_foreground:
         names = ", ".join(dataset.labels.names[1:])
         values = ", ".join(str(value) for value in dataset.labels.values[1:])
         findings.append(
             Finding(
                 severity="error",
+                files=tuple(name for case in dataset.cases for name in case.labels[:1]),
                 found=f"no foreground in any of {len(stats)} label files",
                 expected=f"voxels of {names} (values {values}) in some cases",
                 remedy="check that the labels are annotated, and the declared values",
@@ -136,14 +174,41 @@ def _common_findings(
     return findings
 
 
-def _mixture(what: str, values: Sequence[str], stats: Sequence[CaseStats]) -> Finding:
-    rarest = min(set(values), key=values.count)
-    odd = [c.case_id for c, value in zip(stats, values, strict=True) if value == rarest]
-    counts = ", ".join(f"{values.count(value)} with {value}" for value in sorted(set(values)))
-    return Finding(
-        severity="error",
-        files=(),
-        found=f"cases of different kinds ({what}): {counts}; the rarer are {', '.join(odd[:10])}",
-        expected="all cases with the same number of axes, and all or none with a spacing",
-        remedy="split the data set, or convert the rarer cases",
-    )
+def _tested_copies(dataset: Dataset, stats: Sequence[CaseStats]) -> list[Finding]:
+    """Return an error for each image that is in an official test set and outside of it."""
+    trained = {case.id for case in dataset.training_cases}
+    return [
+        Finding(
+            severity="error",
+            files=ids,
+            found=f"the same or nearly the same image in the test set and outside: "
+            f"{', '.join(ids)}",
+            expected="test cases that nothing is trained on",
+            remedy="exclude the copies, in the spec: "
+            + json.dumps({"exclude": {case_id: "copy" for case_id in ids if case_id in trained}}),
+        )
+        for ids in dict.fromkeys((*copies(stats), *near_copies(stats)))
+        if 0 < len(trained & set(ids)) < len(ids)
+    ]
+
+
+def _mixture(
+    dataset: Dataset, what: str, values: Sequence[str], stats: Sequence[CaseStats]
+) -> list[Finding]:
+    """Return an error for each case that is of another kind than most."""
+    counts = Counter(values)
+    usual, most = counts.most_common(1)[0]
+    files = {case.id: case.images for case in dataset.cases}
+    others = f"{most} case{'s' * (most > 1)} ha{'ve' if most > 1 else 's'} {usual}"
+    return [
+        Finding(
+            severity="error",
+            files=files[case.case_id],
+            case=case.case_id if 2 * most > len(values) else None,
+            found=f"{what} {value}, while {others}",
+            expected="all cases with the same number of axes, and all or none with a spacing",
+            remedy="split the data set, or convert the rarer cases",
+        )
+        for case, value in zip(stats, values, strict=True)
+        if value != usual
+    ]

@@ -1,9 +1,10 @@
 """One pass over one case: everything the fingerprint needs of it.
 
-Letters in shapes: C channels, S spatial axes (ZYX or YX), N sampled voxels.
+Letters in shapes: C channels, S spatial axes (ZYX, YX, or X for signals), N sampled voxels.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 from autoseg.dataset.case import inspect_case
 from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.fingerprint.fingerprint import CaseStats
-from autoseg.runtime.crop import nonzero_box
-from autoseg.runtime.images import Image
+from autoseg.fingerprint.thumbnail import thumbnail
+from autoseg.runtime.crop import box_slices, nonzero_box
+from autoseg.runtime.images import Image, Unit
 from autoseg.seeds import stream
 
 MAX_SAMPLES = 5_000_000
@@ -22,6 +24,10 @@ MAX_CASE_SAMPLES = 100_000
 """The same for one case: more do not move its percentiles."""
 SEED = 1234
 """The fingerprint is a property of the data: no seed of a plan changes it."""
+PADDED = 0.5
+"""One value on this part of the image's faces is no anatomy: it fills what was not recorded."""
+DIGITS = 4
+"""Decimals of fractions: finer ones say nothing and fill the file."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,17 @@ class Measured:
     """None: the case has an error, see `findings`."""
     samples: NDArray[np.float32]
     """Intensities (C, N) of the foreground, all of them where they are few."""
-    unit: str
+    unit: Unit
     findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class ClassFacts:
+    """What the labels of one case hold, by class."""
+
+    voxels: tuple[int, ...]
+    components: tuple[int, ...]
+    centres: tuple[tuple[float, ...], ...]
 
 
 def measure_case(dataset: Dataset, case: Case) -> Measured:
@@ -41,11 +56,12 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
     image, classes, findings = inspect_case(dataset, case)
     if image is None or classes is None:
         nothing = np.zeros((len(dataset.channels), 0), np.float32)
-        return Measured(None, nothing, "", tuple(findings))
+        return Measured(None, nothing, "pixel", tuple(findings))
     box = nonzero_box(image.array)
-    num_classes = len(dataset.labels.names)
     limit = min(MAX_CASE_SAMPLES, MAX_SAMPLES // len(dataset.cases))
     samples = sample_foreground(image.array, classes, limit, stream(SEED, "fingerprint", case.id))
+    facts = class_facts(classes, len(dataset.labels.names))
+    highest = [channel.max() for channel in image.array]
     stats = CaseStats(
         case_id=case.id,
         shape=image.shape,
@@ -54,12 +70,21 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
         dtype=image.array.dtype.name,
         orientation=image.geometry.orientation,
         content_hash=content_hash(image, classes),
-        class_voxels=tuple(int((classes == index).sum()) for index in range(num_classes)),
-        class_components=count_components(classes, num_classes),
+        class_voxels=facts.voxels,
+        class_components=facts.components,
         foreground_means=tuple(
             float(channel.mean(dtype=float)) for channel in samples if len(channel)
         ),
+        class_centres=facts.centres,
+        border_foreground=_border_foreground(classes),
+        padding=_padding(image.array),
+        brightest=tuple(
+            round(np.count_nonzero(channel == top) / channel.size, DIGITS)
+            for channel, top in zip(image.array, highest, strict=True)
+        ),
+        thumbnail=thumbnail(image.array),
     )
+    findings += _constant_channels(dataset, case, image.array)
     return Measured(stats, samples, image.geometry.unit, tuple(findings))
 
 
@@ -72,22 +97,39 @@ def content_hash(image: Image, classes: NDArray) -> str:
     return digest.hexdigest()
 
 
-def count_components(classes: NDArray, num_classes: int) -> tuple[int, ...]:
-    """Return the number of components (connected by faces) of each class, 0 for the background."""
+def class_facts(classes: NDArray, num_classes: int) -> ClassFacts:
+    """Return voxels, components (connected by faces) and centre of each class in (*S).
+
+    The background has no components and no centre here.
+    """
     import cc3d
 
+    counts, components = np.zeros(num_classes, np.int64), np.zeros(num_classes, np.int64)
+    centres: list[tuple[float, ...]] = [()] * num_classes
+    counts[0] = np.count_nonzero(classes == 0)
     foreground = classes > 0
-    counts = np.zeros(num_classes, np.int64)
+    if not foreground.any():
+        return ClassFacts(_whole(counts), _whole(components), tuple(centres))
     box = nonzero_box(foreground[None])
-    if foreground.any():
-        inside = np.maximum(classes[tuple(slice(*bounds) for bounds in box)], 0)
-        faces = 6 if inside.ndim == 3 else 4
-        components, count = cc3d.connected_components(inside, connectivity=faces, return_N=True)
-        class_of = np.zeros(int(count) + 1, inside.dtype)
-        class_of[components] = inside  # all voxels of a component have one class
-        counts += np.bincount(class_of[1:], minlength=num_classes)
-    counts[0] = 0
-    return tuple(int(count) for count in counts)
+    inside = np.maximum(classes[box_slices(box)], 0)
+    start = np.array([low for low, _ in box])
+    inside = inside if inside.ndim > 1 else inside[None]  # cc3d knows no single axis
+    inside = inside.view(inside.dtype.str.replace("i", "u"))  # nor statistics of signed classes,
+    room = num_classes if inside.size <= num_classes else 0  # of fewer voxels than classes
+    measured = cc3d.statistics(np.pad(inside, [*[(0, 0)] * (inside.ndim - 1), (0, room)]))
+    found = len(measured["voxel_counts"])
+    counts[1:found] = measured["voxel_counts"][1:]
+    for index in range(1, found):
+        if counts[index]:
+            place = measured["centroids"][index][-classes.ndim :] + start + 0.5
+            centres[index] = tuple(round(float(n), DIGITS) for n in place / classes.shape)
+    faces = 6 if inside.ndim == 3 else 4
+    numbers, count = cc3d.connected_components(inside, connectivity=faces, return_N=True)
+    class_of = np.zeros(int(count) + 1, inside.dtype)
+    class_of[numbers] = inside  # all voxels of a component have one class
+    components += np.bincount(class_of[1:], minlength=num_classes)
+    components[0] = 0
+    return ClassFacts(_whole(counts), _whole(components), tuple(centres))
 
 
 def sample_foreground(
@@ -99,3 +141,55 @@ def sample_foreground(
         places = places[rng.integers(0, len(places), limit)]
     flat = array.reshape(len(array), -1)
     return flat[:, places].astype(np.float32)
+
+
+def _whole(counts: NDArray[np.integer]) -> tuple[int, ...]:
+    return tuple(int(count) for count in counts)
+
+
+def _faces(array: NDArray) -> Iterator[NDArray]:
+    """Yield the outermost slices of (*S) at both ends of each axis longer than one."""
+    for axis in range(array.ndim):
+        if array.shape[axis] > 1:
+            for end in (0, -1):
+                yield array[(slice(None),) * axis + (end,)]
+
+
+def _border_foreground(classes: NDArray) -> float | None:
+    """Return the part of the voxels on the faces of (*S) that are foreground."""
+    faces = list(_faces(classes))
+    total = sum(np.size(face) for face in faces)
+    if not total:
+        return None
+    return round(sum(int(np.count_nonzero(face > 0)) for face in faces) / total, DIGITS)
+
+
+def _padding(array: NDArray) -> tuple[float, ...]:
+    """Return the value other than zero that fills the faces of each channel; empty if none does."""
+    values = []
+    if array.ndim == 2:
+        return ()  # the ends of a signal are two samples
+    for channel in array:
+        corner = channel[(0,) * channel.ndim]
+        faces = list(_faces(channel))
+        total = sum(np.size(face) for face in faces)
+        if not corner or sum(np.count_nonzero(face == corner) for face in faces) < PADDED * total:
+            return ()
+        values.append(float(corner))
+    return tuple(values)
+
+
+def _constant_channels(dataset: Dataset, case: Case, array: NDArray) -> list[Finding]:
+    """Return a warning for each channel that has the same value everywhere."""
+    return [
+        Finding(
+            severity="warning",
+            files=case.images if len(case.images) == 1 else (case.images[index],),
+            case=case.id,
+            found=f"the channel {name} is {float(channel.flat[0]):g} in every voxel",
+            expected="an image that shows something",
+            remedy="export the file again, or leave the case out",
+        )
+        for index, (name, channel) in enumerate(zip(dataset.channels, array, strict=True))
+        if channel.flat[0] == channel.flat[-1] and (channel == channel.flat[0]).all()
+    ]

@@ -14,13 +14,16 @@ from autoseg.fingerprint.fingerprint import CaseStats
 from autoseg.fingerprint.measure import Measured
 from autoseg.record import autoseg_version
 
+VERSION = 2
+"""Raised when a case has more facts, so that what was measured before is measured again."""
+
 
 def measured_key(dataset: Dataset, case: Case) -> str:
     """Return what a case's measurements depend on: its files by size and time, classes, version."""
     paths = (*dataset.image_paths(case), *dataset.label_paths(case))
     if not all(path.exists() for path in paths):
         return ""  # never equal to a stored key: the case is measured, which reports it
-    facts = (autoseg_version(), changed_by(paths), case.paint, case.part, dataset.layout)
+    facts = (VERSION, autoseg_version(), changed_by(paths), case.paint, case.part, dataset.layout)
     text = repr((*facts, dataset.labels, dataset.reading, dataset.channels, len(dataset.cases)))
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -3,12 +3,15 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autoseg.dataset.dataset import Dataset
-from autoseg.dataset.splits import Split, read_splits
+from autoseg.dataset.split_files import read_splits
+from autoseg.dataset.splits import Split
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import Plan
-from autoseg.workspace import Workspace
+from autoseg.record import Record
+from autoseg.workspace import Workspace, write_text
 
 ALL = "all"
 """Name of the fold that trains on every case."""
@@ -28,10 +31,19 @@ class TrainOptions:
     """Indices as text, or ("all",)."""
     num_workers: int = 1
     address: str | None = None
-    images: bool = True
+    images: bool | None = None
+    """Whether the report shows pictures of cases; None: as it was last asked for."""
     verification_case: str = "synthetic"
     command: tuple[str, ...] = ()
     """As typed, for the report."""
+
+
+class ReportChoice(Record):
+    """What the report shows, until somebody asks for something else: report.json."""
+
+    schema_version: Literal[1] = 1
+    images: bool
+    """Pictures of cases."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,19 @@ def choose_folds(plan: Plan, dataset: Dataset, options: TrainOptions) -> list[Fo
         for name in dict.fromkeys(names)
         for fold, split in wanted.items()
     ]
+
+
+def keep_images(workspace: Workspace, *, asked: bool | None) -> bool:
+    """Return whether the report shows pictures: as asked for, now or the last time.
+
+    Who once left patients' images out of a report does not get them back by training on.
+    """
+    if asked is not None:
+        write_text(workspace.report_choice, ReportChoice(images=asked).to_json())
+        return asked
+    if not workspace.report_choice.exists():
+        return True
+    return ReportChoice.load(workspace.report_choice).images
 
 
 def check_verification_case(dataset: Dataset, choice: str) -> None:
@@ -99,7 +124,7 @@ def _fold_name(fold: str) -> str:
 def _split_of(fold: str, splits: Sequence[Split], dataset: Dataset) -> Split:
     """Return the training and validation cases of a fold."""
     if fold == ALL:
-        return Split(train=tuple(case.id for case in dataset.cases), val=())
+        return Split(train=tuple(case.id for case in dataset.training_cases), val=())
     if not fold.isdecimal() or int(fold) >= len(splits):
         raise TrainingError(
             found=f"fold {fold!r}",

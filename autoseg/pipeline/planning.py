@@ -1,34 +1,34 @@
 """From a data set to a plan: `autoseg plan`."""
 
 import json
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 from autoseg.check.findings import check_fingerprint
+from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, Finding, Findings
-from autoseg.dataset.open import open_dataset
-from autoseg.dataset.spec import load_spec
-from autoseg.dataset.splits import DEFAULT_FOLDS, Splits, make_splits, read_splits, splits_json
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.dataset.spec import spec_json
+from autoseg.dataset.split_files import splits_json
+from autoseg.dataset.splits import DEFAULT_FOLDS, Splits
+from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.fingerprint.fingerprint import Fingerprint
-from autoseg.fingerprint.fingerprint_dataset import measure_dataset
 from autoseg.fingerprint.nnunet_file import load_fingerprint
-from autoseg.machine import Machine, measure_machine, usable_cpus, usable_memory
+from autoseg.machine import Machine, measure_machine, usable_memory
+from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec
+from autoseg.pipeline.examining import Examined, make_survey, open_sound
 from autoseg.pipeline.run_record import RunRecord, load_run
+from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
 from autoseg.pipeline.supersede import settle
 from autoseg.plan.export_nnunet import to_nnunet
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
 from autoseg.plan.request import PlanRequest
-from autoseg.workspace import SUFFIX, Workspace, write_text
+from autoseg.workspace import Workspace, writable_workspace, write_text
 
-RAM_FRACTION = 0.7
-"""All our processes together may use this part of the machine's or container's memory."""
+DIMENSIONS = (2, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,9 @@ class PlanOptions:
     dataset: Path
     workspace: Path | None = None
     spec: Path | None = None
+    """None: the workspace's, if there is one."""
+    skip_broken: bool = False
+    """Leave out cases with errors, which the workspace's spec.json then names."""
     planner: str = "auto"
     budget_s: float | None = None
     memory_bytes: int | None = None
@@ -45,6 +48,7 @@ class PlanOptions:
     device: str = "auto"
     num_folds: int | None = None
     splits: Path | None = None
+    split_by: SplitBy = "folds"
     group_by: str | None = None
     overrides: tuple[str, ...] = ()
     seed: int = 0
@@ -64,9 +68,12 @@ class PlanOutcome:
     dataset: Dataset
     fingerprint: Fingerprint
     findings: tuple[Finding, ...]
+    splits: Splits
     plan: Plan
     superseded: Path | None
     """Where the training of an earlier plan was moved."""
+    spec_file: Path | None = None
+    """What was declared stands here; None: nothing was."""
 
 
 def make_plan(
@@ -90,23 +97,28 @@ def make_plan(
         All problems of the data set at once; an unknown planner; an unwritable workspace.
     """
     planner = load_planner(options.planner)
-    spec = load_spec(options.spec) if options.spec else None
-    dataset = open_dataset(options.dataset, spec, options.group_by)
-    workspace = _writable(options.workspace or Path(f"{dataset.name}{SUFFIX}"))
+    wanted = _split_options(options)
+    chosen = choose_spec(options.dataset, options.workspace, options.spec, options.group_by)
+    examined = _sound(options, chosen, wanted, on_case)
+    dataset, fingerprint = examined.dataset, examined.fingerprint
+    assert dataset is not None, "what cannot be opened was refused"
+    assert fingerprint is not None, "what cannot be measured was refused"
+    workspace = writable_workspace(chosen.workspace)
     machine = _machine(workspace, options.machine_file)
-    fingerprint, findings = measure_dataset(
-        dataset,
-        workspace.measured,
-        num_workers=machine.num_cpus,
-        ram_bytes=options.ram_bytes or int(RAM_FRACTION * machine.memory_bytes),
-        on_case=_counted(on_case, len(dataset.cases)),
+    splits, more = choose_splits(dataset, fingerprint, wanted, examined.given)
+    findings = (*examined.findings, *reading_notes(dataset), *more)
+    findings += check_fingerprint(
+        fingerprint,
+        dataset.cases,
+        labels_declared=dataset.labels_declared,
+        orientation=examined.spec.orientation,
     )
-    splits, more = _splits(dataset, options)
-    findings = (*findings, *more, *check_fingerprint(fingerprint, dataset.cases))
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     plan = apply_overrides(planner(request), options.overrides)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
+    if examined.spec != chosen.spec:
+        write_text(workspace.spec, spec_json(examined.spec))
     write_text(workspace.dataset, dataset.to_json())
     write_text(workspace.fingerprint, fingerprint.to_json())
     write_text(workspace.findings, Findings(findings=findings).to_json())
@@ -121,15 +133,46 @@ def make_plan(
         dataset=dataset,
         fingerprint=fingerprint,
         findings=findings,
+        splits=splits,
         plan=plan,
         superseded=superseded,
+        spec_file=chosen.file if examined.spec == chosen.spec else workspace.spec,
     )
+
+
+def _sound(
+    options: PlanOptions,
+    chosen: SpecChoice,
+    splits: SplitOptions,
+    on_case: Callable[[str, int, int], None],
+) -> Examined:
+    """Return the measured data set without errors; what is measured stays in the workspace."""
+    ram_bytes = options.ram_bytes or int(RAM_FRACTION * usable_memory())
+
+    def survey(dataset: Dataset) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
+        folder = writable_workspace(chosen.workspace).measured  # not made before it is needed
+        return make_survey(folder, ram_bytes, on_case)(dataset)
+
+    return open_sound(options.dataset, chosen.spec, splits, survey, skip_broken=options.skip_broken)
 
 
 def plan_request(
     options: PlanOptions, fingerprint: Fingerprint, machine: Machine, *, num_folds: int
 ) -> PlanRequest:
-    """Return what a planner is asked, with the machine's own limits where none are given."""
+    """Return what a planner is asked, with the machine's own limits where none are given.
+
+    Raises
+    ------
+    PlanError
+        There are no networks for so many axes.
+    """
+    if fingerprint.dimensions not in DIMENSIONS:
+        axes = "1 axis" if fingerprint.dimensions == 1 else f"{fingerprint.dimensions} axes"
+        raise PlanError(
+            found=f"{fingerprint.dataset_name}: images with {axes}",
+            expected="images with 2 or 3 axes, for which there are networks",
+            fix="plan for pictures or volumes; `autoseg check` takes signals, too",
+        )
     return PlanRequest(
         fingerprint=fingerprint,
         machine=machine,
@@ -168,39 +211,14 @@ def remembered(machine: Machine, path: Path) -> Machine:
     return machine
 
 
-def _counted(on_case: Callable[[str, int, int], None], total: int) -> Callable[[str], None]:
-    """Return a listener that adds how many cases are done."""
-    done: list[str] = []
-
-    def listen(case_id: str) -> None:
-        done.append(case_id)
-        on_case(case_id, len(done), total)
-
-    return listen
-
-
-def _splits(dataset: Dataset, options: PlanOptions) -> tuple[Splits, tuple[Finding, ...]]:
-    """Return the folds that were given, or balanced ones."""
-    if options.splits is not None:
-        return read_splits(options.splits, dataset.cases), ()
-    splits, findings = make_splits(dataset.cases, options.num_folds, options.seed)
-    return splits, tuple(findings)
-
-
-def _writable(root: Path) -> Workspace:
-    """Return the workspace after making sure, before any work, that it can be written."""
-    probe = root / f".{uuid4().hex[:8]}.tmp"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise WorkspaceError(
-            found=f"{root} cannot be written: {error.strerror or error}",
-            expected="a folder that can be made or written",
-            fix="choose another folder with -w, or change its permissions",
-        ) from error
-    return Workspace(root.absolute())
+def _split_options(options: PlanOptions) -> SplitOptions:
+    """Return what is asked of the folds."""
+    return SplitOptions(
+        splits=options.splits,
+        split_by=options.split_by,
+        num_folds=options.num_folds,
+        seed=options.seed,
+    )
 
 
 def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path | None) -> Plan:
@@ -213,23 +231,3 @@ def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path |
     num_folds = options.num_folds or min(DEFAULT_FOLDS, len(fingerprint.cases))
     request = plan_request(options, fingerprint, measure_machine(), num_folds=num_folds)
     return apply_overrides(planner(request), options.overrides)
-
-
-def check_dataset(
-    root: Path,
-    spec: Path | None,
-    group_by: str | None,
-    on_case: Callable[[str, int, int], None] = lambda *_: None,
-) -> tuple[Finding, ...]:
-    """Return everything that is noteworthy about a data set; what is wrong is raised at once."""
-    dataset = open_dataset(root, load_spec(spec) if spec else None, group_by)
-    with tempfile.TemporaryDirectory() as folder:
-        fingerprint, findings = measure_dataset(
-            dataset,
-            Path(folder),
-            num_workers=usable_cpus(),
-            ram_bytes=int(RAM_FRACTION * usable_memory()),
-            on_case=_counted(on_case, len(dataset.cases)),
-        )
-    _, more = make_splits(dataset.cases, None, 0)
-    return (*findings, *more, *check_fingerprint(fingerprint, dataset.cases))

@@ -1,5 +1,6 @@
 """run.json: with what, on what and how often a workspace was worked on."""
 
+import json
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -34,16 +35,22 @@ class RunRecord(Record):
     plan_digest: str
     commands: tuple[str, ...]
     """Every command that worked towards this plan's results, as typed."""
+    """Characters that are none (of file names in another encoding) are written as escapes."""
     active_s: dict[str, float]
     """Wall-clock seconds of work by unfinished request, without the time between a stop and the
     next start."""
+
+    def to_json(self) -> str:
+        """Return the record as JSON that people read: umlauts as they were typed."""
+        content = json.loads(super().to_json())
+        return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def load_run(
     workspace: Workspace, plan: Plan, command: Sequence[str], machine: Machine | None = None
 ) -> RunRecord:
     """Return the record of this plan's run with one more command, a new one if there is none."""
-    line = shlex.join(command)
+    line = shlex.join(command).encode(errors="backslashreplace").decode()
     digest = plan.digest()
     with held(workspace.lock, LOCK_WAIT_S):
         run = RunRecord.load(workspace.run) if workspace.run.exists() else None
@@ -58,7 +65,7 @@ def load_run(
 def _new_run(plan: Plan, digest: str, machine: Machine) -> RunRecord:
     return RunRecord(
         autoseg_version=autoseg_version(),
-        versions=_versions(),
+        versions=package_versions(),
         machine=machine,
         seed=plan.seed,
         plan_digest=digest,
@@ -121,7 +128,7 @@ class ActiveTime:
             write_text(self._workspace.run, run.revised(active_s={**others, **mine}).to_json())
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Return the installed version of each named package."""
     found = {}
     for name in NAMED_PACKAGES:

@@ -1,6 +1,7 @@
 """What a run came to, for the command line: files and out-of-fold scores."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.ensemble.choose import Ensemble
@@ -9,6 +10,7 @@ from autoseg.evaluate.statistics import summarise
 from autoseg.pipeline.finishing import load_results
 from autoseg.plan.consistency import load_plan
 from autoseg.runtime.manifest import load_manifest
+from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace
 
 
@@ -17,7 +19,8 @@ def summarise_run(workspace: Workspace) -> dict:
     plan = load_plan(workspace.plan)
     names = plan.labels.names[1:]
     folds = []
-    for result in load_results(workspace, plan):
+    results = load_results(workspace, plan)
+    for result in results:
         summary = summarise(result.scores, seed=plan.seed) if result.scores else None
         folds.append(
             {
@@ -29,9 +32,16 @@ def summarise_run(workspace: Workspace) -> dict:
                 "summary": None if summary is None else summary.model_dump(mode="json"),
             }
         )
-    content: dict = {"workspace": str(workspace.root), "classes": list(names), "folds": folds}
+    content: dict = {
+        "workspace": str(workspace.root),
+        "classes": list(names),
+        "regions": [region.name for region in plan.labels.regions],
+        "folds": folds,
+    }
     if workspace.ensemble.exists():
-        content["ensemble"] = Ensemble.load(workspace.ensemble).model_dump(mode="json")
+        chosen = Ensemble.load(workspace.ensemble)
+        content["ensemble"] = chosen.model_dump(mode="json")
+        content["ensemble"]["summary"] = _out_of_fold(chosen, results, plan.seed)
     if workspace.postprocessing.exists():
         choice = PostprocessingChoice.load(workspace.postprocessing)
         content["postprocessing"] = choice.model_dump(mode="json")
@@ -42,6 +52,14 @@ def summarise_run(workspace: Workspace) -> dict:
     if workspace.report.exists():
         content["report"] = str(workspace.report)
     return content
+
+
+def _out_of_fold(ensemble: Ensemble, results: Sequence[FoldResult], seed: int) -> dict | None:
+    """Return the scores of all cases that the model's folds had not seen; None without any."""
+    members = {(item.configuration, fold) for item in ensemble.members for fold in item.folds}
+    used = [item for item in results if (item.configuration, item.fold) in members]
+    scores = [score for item in used for score in item.scores]
+    return summarise(scores, seed).model_dump(mode="json") if scores else None
 
 
 def has_real_images(workspace: Workspace) -> bool:

@@ -1,11 +1,18 @@
 """What happens to earlier training when a workspace is planned again."""
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.plan.plan import Plan
 from autoseg.workspace import Workspace
+
+MAX_DIFFERENCES = 10
+"""Lines of a message that say how plans differ."""
+MAX_LENGTH = 60
+"""Characters of a value in such a line."""
 
 
 def settle(
@@ -35,13 +42,52 @@ def settle(
     if not workspace.training.exists():
         return plan, None
     if not replan:
-        name = f"by planner {earlier.planner}" if earlier else "of another version"
+        lines = ["it is of another version"] if earlier is None else differences(earlier, plan)
+        if not _has(workspace, splits):
+            lines.append("splits: other folds")
+        more = [f"... and {len(lines) - MAX_DIFFERENCES} more"] * (len(lines) > MAX_DIFFERENCES)
+        shown = "\n".join([*lines[:MAX_DIFFERENCES], *more])
         raise WorkspaceError(
-            found=f"{workspace.training} holds folds trained with a different plan ({name})",
+            found=f"{workspace.training} holds folds trained with a different plan:\n{shown}",
             expected="a workspace without training, or the same plan again",
             fix="add --replan to move that training to superseded/, or choose another -w",
         )
     return plan, _move_aside(workspace, earlier)
+
+
+def differences(earlier: Plan, plan: Plan) -> list[str]:
+    """Return what two plans decide differently, one line a decision: key, old and new value."""
+    old, new = (_by_key(item) for item in (earlier, plan))
+    return [
+        f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _by_key(plan: Plan) -> dict[str, str]:
+    """Return the decisions as JSON, by the keys that `--set` takes."""
+    content = _decisions(plan)
+    content |= {item["name"]: item for item in content.pop("configurations")}
+    return dict(_flat(content, ""))
+
+
+def _flat(content: object, key: str) -> Iterator[tuple[str, str]]:
+    """Yield keys and values of nested content; lists of plain values are values."""
+    if isinstance(content, list) and content and isinstance(content[0], dict):
+        content = dict(enumerate(content))
+    if not isinstance(content, dict):
+        yield key, json.dumps(content, ensure_ascii=False)
+        return
+    for name, value in content.items():
+        yield from _flat(value, f"{key}.{name}".lstrip("."))
+
+
+def _short(text: str | None) -> str:
+    """Return a value for a message; "nothing" where a plan has none."""
+    if text is None:
+        return "nothing"
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 3]}..."
 
 
 def _load(path: Path) -> Plan | None:

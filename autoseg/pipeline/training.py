@@ -11,6 +11,7 @@ from autoseg.pipeline.choices import (
     check_configuration,
     check_verification_case,
     choose_folds,
+    keep_images,
 )
 from autoseg.pipeline.choices import TrainOptions as TrainOptions
 from autoseg.pipeline.run_record import ActiveTime, load_run
@@ -60,8 +61,9 @@ def train_model(
     for job in jobs:
         check_request(job)
     load_run(workspace, plan, options.command)
-    place = [(job.configuration, job.fold) for job in jobs]
-    with ActiveTime(workspace, f"{place} {request.budget_s} {request.num_steps}") as active:
+    images = keep_images(workspace, asked=options.images)
+    names = ", ".join(job.name for job in jobs)
+    with ActiveTime(workspace, f"{names}: {request}") as active:
         listeners = Listeners(on_event, active.watched(should_stop))
         names = dict.fromkeys(job.configuration for job in jobs)
         prepare_cases(plan, dataset, workspace, tuple(names), listeners)
@@ -75,7 +77,7 @@ def train_model(
             dataset,
             workspace,
             verification_case=options.verification_case,
-            images=options.images,
+            images=images,
             on_event=on_event,
             should_stop=listeners.should_stop,
         )
@@ -99,7 +101,7 @@ def prepare_cases(
                 "configuration": configuration,
                 "case": case_id,
                 "done": done[configuration],
-                "total": len(dataset.cases),
+                "total": len(dataset.training_cases),
             }
         )
         listeners.stop_if_asked("preparing")

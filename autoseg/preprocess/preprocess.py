@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +22,12 @@ from numpy.typing import NDArray
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.files import changed_by
+from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import AutosegError
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
 from autoseg.runtime.crop import Box
-from autoseg.runtime.images import Image, read_extent
+from autoseg.runtime.images import Image
 from autoseg.runtime.normalise import network_input
 from autoseg.runtime.prepare import (
     place,
@@ -98,7 +98,7 @@ def preprocess(
     num_workers: int,
     on_case: Callable[[str, str], None],
 ) -> None:
-    """Prepare every case for the named configurations; what is there and current stays.
+    """Prepare every case that may be in a fold; what is there and current stays.
 
     `on_case` is called in this thread with configuration and case id, also for cases that were
     there already.
@@ -119,7 +119,7 @@ def preprocess(
     try:
         jobs = {
             pool.submit(_prepare_case, dataset, plan, case, targets, memory): case.id
-            for case in dataset.cases
+            for case in dataset.training_cases
         }
         for job in as_completed(jobs):
             job.result()
@@ -205,7 +205,7 @@ def _prepare_case(
     if not missing:
         return
     try:
-        with memory.claim(_peak_bytes(dataset.image_paths(case), missing)):
+        with memory.claim(_peak_bytes(dataset, case, missing)):
             image, labels = read_case(dataset, case)
             _write_all(_Source(case.id, source, image, labels), missing, plan)
     except MemoryError:
@@ -219,10 +219,10 @@ def _prepare_case(
         raise
 
 
-def _peak_bytes(paths: Sequence[Path], targets: Sequence[_Target]) -> int:
+def _peak_bytes(dataset: Dataset, case: Case, targets: Sequence[_Target]) -> int:
     """Return the estimated peak of memory while a case is read and prepared."""
     try:
-        extent = read_extent(paths)
+        extent = find_format(dataset.layout).read_extent(dataset, case)
     except AutosegError:
         return 0  # reading the file says what is wrong with it
     new_voxels = 0

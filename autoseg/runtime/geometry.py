@@ -1,14 +1,16 @@
 """An image in memory and where its voxels are.
 
-Letters in shapes: C channels, S spatial axes (ZYX or YX).
+Letters in shapes: C channels, S spatial axes (ZYX, YX, or X for signals).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+Unit: TypeAlias = Literal["mm", "pixel", "s"]
+"""Of spacings: "s" (seconds) for signals, "pixel" where a file does not tell."""
 AXIS_CODES = (("L", "R"), ("P", "A"), ("S", "I"))
 """Where a world axis points when its index grows, and when it shrinks (ITK's convention, LPS)."""
 
@@ -18,12 +20,12 @@ class Geometry:
     """Where voxels are in space; origin and direction are carried through, never used."""
 
     spacing: tuple[float, ...]
-    """Distance of voxel centres along ZYX (2D: YX), in `unit`."""
+    """Distance of voxel centres along ZYX (2D: YX; signals: X), in `unit`."""
     origin: tuple[float, ...] = ()
     """Position of the first voxel in ITK's order (XYZ); empty where the format has none."""
     direction: tuple[float, ...] = ()
     """Direction cosines in ITK's order, row by row; empty where the format has none."""
-    unit: Literal["mm", "pixel"] = "mm"
+    unit: Unit = "mm"
 
     @property
     def orientation(self) -> str | None:

@@ -1,6 +1,6 @@
 """Reading and writing of images: the one place that knows formats, axis order and geometry.
 
-Letters in shapes: C channels, K classes, S spatial axes (ZYX or YX).
+Letters in shapes: C channels, K classes, S spatial axes (ZYX, YX, or X for signals).
 """
 
 from collections.abc import Callable, Sequence
@@ -13,18 +13,21 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from . import nifti, pictures, volumes
+from . import nifti, pictures, signals, volumes
 from .errors import AutosegError
-from .geometry import Extent
+from .geometry import Extent as Extent
 from .geometry import Geometry as Geometry
 from .geometry import Image as Image
+from .geometry import Unit as Unit
 
 T = TypeVar("T")
 NIFTI_FORMATS = (".nii.gz", ".nii")
 VOLUME_FORMATS = (*NIFTI_FORMATS, ".nrrd", ".mha", ".mhd")
 PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
 LOSSY_FORMATS = (".jpg", ".jpeg")
-FORMATS = VOLUME_FORMATS + PICTURE_FORMATS
+FORMATS = (*VOLUME_FORMATS, *PICTURE_FORMATS, ".npy")
+TABLE_FORMAT = ".csv"
+"""Signals too, where a layout or the user says so: most tables beside images are something else."""
 
 SPACING_TOLERANCE = 1e-3
 """Relative difference up to which two spacings are the same: headers round to single precision."""
@@ -44,10 +47,10 @@ def file_ending(path: Path) -> str:
     Raises
     ------
     AutosegError
-        The ending is not one of `FORMATS`.
+        The ending is not one of `FORMATS`, nor `TABLE_FORMAT`.
     """
     name = path.name.lower()
-    for ending in FORMATS:
+    for ending in (*FORMATS, TABLE_FORMAT):
         if name.endswith(ending):
             return ending
     raise AutosegError(
@@ -161,11 +164,11 @@ def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
     if ending != output_ending(path):
         raise ValueError(f"labels cannot be written to {path}: see `output_ending`")
     labels = labels.astype(smallest_type(labels), copy=False)
-    if ending in VOLUME_FORMATS:
-        write = _volume_format(ending).write
-        _write(path, lambda temporary: write(temporary, labels, geometry))
-    else:
+    if ending in PICTURE_FORMATS:
         _write(path, lambda temporary: pictures.write(temporary, labels))
+    else:
+        write = _format(path).write
+        _write(path, lambda temporary: write(temporary, labels, geometry))
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -175,8 +178,8 @@ def write_image(path: Path, image: Image) -> None:
     """
     channels = image.array[0] if len(image.array) == 1 else image.array
     ending = file_ending(path)
-    if ending in VOLUME_FORMATS:
-        write = _volume_format(ending).write
+    if ending not in PICTURE_FORMATS:
+        write = _format(path).write
         _write(path, lambda temporary: write(temporary, channels, image.geometry))
     elif len(image.array) == 1:
         _write(path, lambda temporary: pictures.write(temporary, channels))
@@ -195,7 +198,7 @@ def write_probabilities(path: Path, probabilities: NDArray, geometry: Geometry) 
         _write(path, lambda temporary: np.savez_compressed(temporary, probabilities=half))
         return
     single = probabilities.astype(np.float32)
-    write = _volume_format(file_ending(path)).write
+    write = _format(path).write
     _write(path, lambda temporary: write(temporary, single, geometry))
 
 
@@ -214,13 +217,11 @@ def smallest_type(labels: NDArray) -> np.dtype:
     )
 
 
-def _volume_format(ending: str) -> ModuleType:
-    return nifti if ending in NIFTI_FORMATS else volumes
-
-
 def _format(path: Path) -> ModuleType:
     ending = file_ending(path)
-    return _volume_format(ending) if ending in VOLUME_FORMATS else pictures
+    if ending in VOLUME_FORMATS:
+        return nifti if ending in NIFTI_FORMATS else volumes
+    return pictures if ending in PICTURE_FORMATS else signals
 
 
 def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from .errors import AutosegError
+from .geometry import Unit
 from .recipe import KeepLargest, Labels, Recipe
 from .strict import parse_json, refusal, write_json
 
@@ -108,7 +109,7 @@ class Manifest:
     plan_digest: str
     fingerprint_digest: str
     seed: int
-    unit: Literal["mm", "pixel"]
+    unit: Unit
     channels: tuple[str, ...]
     channel_files: Literal["suffix", "single"]
     """`suffix`: one file a channel, `<case>_0000.ext`; `single`: one file a case."""

@@ -24,6 +24,7 @@ from .model import FAST as FAST
 from .model import Effort as Effort
 from .model import Model as Model
 from .prepare import Prepared
+from .provenance import Maker, describe_maker, record_file, refuse_foreign
 
 LOG = logging.getLogger("autoseg")
 
@@ -58,45 +59,70 @@ def predict_files(
     Raises
     ------
     AutosegError
-        `output` cannot be written.
+        `output` cannot be written, or holds a file that would be kept and that this model, with
+        these options, has not made.
     """
     manifest = model.manifest
     cases, failed = find_cases(inputs, manifest.channel_files, len(manifest.channels))
     cases, refused = check_outputs(cases, output)
+    targets = _Targets(model, output, options, describe_maker(manifest, options.effort))
+    refuse_foreign(output, [path for case in cases for path in targets.kept(case)], targets.maker)
     _make_folder(output)
     total = len(cases) + len(failed) + len(refused)
     outcomes: list[Outcome] = []
-    for outcome in _outcomes([*failed, *refused], cases, model, output, options):
+    for outcome in _outcomes([*failed, *refused], cases, targets):
         outcomes.append(outcome)
         on_case(outcome, len(outcomes), total)
     return Summary(tuple(outcomes))
 
 
-def _outcomes(
-    known: list[Outcome],
-    cases: list[InputCase],
-    model: Model,
-    output: Path,
-    options: PredictOptions,
-) -> Iterator[Outcome]:
+@dataclass(frozen=True)
+class _Targets:
+    """Which files a model writes for a case, and where."""
+
+    model: Model
+    output: Path
+    options: PredictOptions
+    maker: Maker
+
+    def labels(self, case: InputCase) -> Path:
+        """Return the file of a case's labels."""
+        return self.output / case.output_name
+
+    def beside(self, case: InputCase) -> Path:
+        """Return the file of the probabilities that belong to the labels: 2D formats hold none."""
+        target = self.labels(case)
+        ending = file_ending(target)
+        stem = target.name[: -len(ending)]
+        is_volume = self.model.manifest.dimensions == 3 and ending in VOLUME_FORMATS
+        return target.with_name(stem + ("_probabilities" + ending if is_volume else ".npz"))
+
+    def missing(self, case: InputCase) -> list[Path]:
+        """Return the files that are to be written: the labels, and what was asked besides."""
+        kept = self.kept(case)
+        return [path for path in self._asked(case) if path not in kept]
+
+    def kept(self, case: InputCase) -> list[Path]:
+        """Return the files that are there and stay as they are."""
+        if self.options.overwrite:
+            return []
+        return [path for path in self._asked(case) if path.exists()]
+
+    def _asked(self, case: InputCase) -> list[Path]:
+        paths = [self.labels(case)]
+        return [*paths, self.beside(case)] if self.options.probabilities else paths
+
+
+def _outcomes(known: list[Outcome], cases: list[InputCase], targets: _Targets) -> Iterator[Outcome]:
     yield from known
     waiting = []
     for case in cases:
-        target = output / case.output_name
-        if _missing(target, model, options):
+        if targets.missing(case):
             waiting.append(case)
         else:
-            yield Outcome(case.case_id, "skipped", target)
-    for case, future in _read_ahead(waiting, model):
-        yield _predict_case(case, future, model, output / case.output_name, options)
-
-
-def _missing(target: Path, model: Model, options: PredictOptions) -> list[Path]:
-    """Return the files of a case that are to be written: the labels, and what was asked besides."""
-    paths = [target]
-    if options.probabilities:
-        paths.append(_beside(target, model.manifest.dimensions))
-    return paths if options.overwrite else [path for path in paths if not path.exists()]
+            yield Outcome(case.case_id, "skipped", targets.labels(case))
+    for case, future in _read_ahead(waiting, targets.model):
+        yield _predict_case(case, future, targets)
 
 
 def _read_ahead(
@@ -126,23 +152,23 @@ def _read(case: InputCase, model: Model) -> tuple[Image, list[Prepared]]:
 
 
 def _predict_case(
-    case: InputCase,
-    future: Future[tuple[Image, list[Prepared]]],
-    model: Model,
-    target: Path,
-    options: PredictOptions,
+    case: InputCase, future: Future[tuple[Image, list[Prepared]]], targets: _Targets
 ) -> Outcome:
     """Predict and write one case; whatever goes wrong becomes its outcome."""
     done = partial(Outcome, case.case_id)
-    missing = _missing(target, model, options)
+    missing, options = targets.missing(case), targets.options
+    labels, beside = targets.labels(case), targets.beside(case)
     try:
         image, parts = future.result()
-        result = model.predict_prepared(parts, options.effort, probabilities=options.probabilities)
-        if target in missing:
-            write_labels(target, result.labels, image.geometry)
-        beside = _beside(target, model.manifest.dimensions)
+        result = targets.model.predict_prepared(
+            parts, options.effort, probabilities=options.probabilities
+        )
+        if labels in missing:
+            write_labels(labels, result.labels, image.geometry)
+            record_file(labels, targets.maker)
         if result.probabilities is not None and beside in missing:
             write_probabilities(beside, result.probabilities, image.geometry)
+            record_file(beside, targets.maker)
     except AutosegError as error:
         return done("failed", message=str(error))
     except MemoryError:
@@ -150,15 +176,7 @@ def _predict_case(
     except Exception as error:
         LOG.exception("%s failed", case.case_id)
         return done("failed", message=f"{type(error).__name__}: {error}")
-    return done("done", target)
-
-
-def _beside(target: Path, dimensions: int) -> Path:
-    """Return the file of the probabilities that belong to a label file: 2D formats hold none."""
-    ending = file_ending(target)
-    stem = target.name[: -len(ending)]
-    is_volume = dimensions == 3 and ending in VOLUME_FORMATS
-    return target.with_name(stem + ("_probabilities" + ending if is_volume else ".npz"))
+    return done("done", labels)
 
 
 def _make_folder(folder: Path) -> None:

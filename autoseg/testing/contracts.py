@@ -1,14 +1,60 @@
 """Contracts that plugins keep, each one function: used on our own and by others. Needs `dev`."""
 
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
 from hypothesis import HealthCheck, Phase, given, settings
 
+from autoseg.dataset.dataset import DatasetSpec
+from autoseg.dataset.formats.format import Format
 from autoseg.plan.consistency import plan_problems
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import Planner
 from autoseg.plan.request import PlanRequest
+from autoseg.testing import format_contract
+from autoseg.testing.layouts import LAYOUTS
 from autoseg.testing.strategies import plan_requests
 
 DEFAULT_EXAMPLES = 25
+
+
+def check_format(
+    entry: Format, folder: Path | Callable[[Path], object], *, spec: DatasetSpec | None = None
+) -> None:
+    """Raise AssertionError unless a format keeps its contract on a folder.
+
+    It finds its folder, no empty one and none of another format; always the same cases, with ids
+    that can be names of files; images of finite numbers (C, *S) and labels (1, *S) that hold values
+    of classes only. It names a label file that is missing, and writes nothing into the folder.
+
+    Parameters
+    ----------
+    entry
+        The format, registered as an entry point of `autoseg.formats`.
+    folder
+        A small data set of at least two cases with labels; or a function that makes one in an empty
+        folder.
+    spec
+        Declared beside the folder; with a `layout`, the folder need not be found by looking.
+    """
+    if not isinstance(folder, Path):
+        with tempfile.TemporaryDirectory() as made:
+            root = Path(made).resolve() / "dataset"
+            root.mkdir()
+            folder(root)
+            check_format(entry, root, spec=spec)
+        return
+    subject = format_contract.Subject(entry, folder.resolve(), spec or DatasetSpec())
+    before = format_contract.tree_hash(folder)
+    format_contract.check_registered(entry)
+    format_contract.check_finding(subject, LAYOUTS)
+    format_contract.check_layout(subject)
+    dataset = format_contract.open_with(subject)
+    format_contract.check_reading(dataset, entry)
+    format_contract.check_missing_labels(subject, dataset)
+    after = format_contract.tree_hash(folder)
+    assert after == before, f"{entry.name} changed the folder that it read"
 
 
 def check_planner(planner: Planner, *, num_examples: int = DEFAULT_EXAMPLES) -> None:

@@ -1,14 +1,13 @@
 """What bad input gets: one message with file, found, expected and remedy, and exit code 2."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from autoseg.cli.main import main
+from autoseg.pipeline.choices import keep_images
 from autoseg.runtime.images import (
     Geometry,
     Image,
@@ -18,6 +17,7 @@ from autoseg.runtime.images import (
     write_labels,
 )
 from autoseg.testing.synthetic import write_spheres
+from autoseg.workspace import Workspace
 
 GEOMETRY = Geometry((1.0, 1.0, 1.0))
 
@@ -200,13 +200,29 @@ def test_training_without_a_workspace_says_how_to_make_one(tmp_path, monkeypatch
     assert "autoseg plan" in refused(capsys, "train")
 
 
-def test_a_full_disk_while_planning_leaves_no_plan(data, tmp_path):
-    code = (
-        "import resource, sys; from autoseg.cli.main import main;"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (900, 900)); sys.exit(main(sys.argv[1:]))"
-    )
-    command = [sys.executable, "-c", code, "plan", str(data), "-w", str(tmp_path / "w")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+def test_a_workspace_that_is_none_is_told_and_gets_no_log(data, tmp_path, capsys):
+    before = sorted(data.iterdir())
+    assert "no plan.json" in refused(capsys, "train", "-w", data)
+    assert "is a file" in refused(capsys, "report", "-w", data / "dataset.json")
+    assert "no folder" in refused(capsys, "export", "-w", tmp_path / "gone")
+    assert sorted(data.iterdir()) == before
+
+
+def test_a_data_set_is_never_planned_into_itself(data, capsys):
+    description = (data / "dataset.json").read_bytes()
+    assert "is no workspace" in refused(capsys, "plan", data, "-w", data)
+    assert (data / "dataset.json").read_bytes() == description
+
+
+def test_pictures_that_were_left_out_stay_out_until_they_are_asked_for(planned, capsys):
+    place = Workspace(planned)
+    for option, images in (("--no-images", False), ("", False), ("--images", True), ("", True)):
+        assert main(["report", "-w", str(planned), *option.split()]) == 0
+        assert keep_images(place, asked=None) is images
+
+
+def test_a_full_disk_while_planning_leaves_no_plan(data, tmp_path, on_full_disk):
+    done = on_full_disk(900, "plan", data, "-w", tmp_path / "w")
     assert done.returncode == 2, done.stderr
     assert "free space" in done.stderr
     assert not list((tmp_path / "w").glob("plan.json"))

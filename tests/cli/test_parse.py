@@ -1,9 +1,12 @@
+import re
+from typing import get_args
+
 import pytest
 import typer
-from hypothesis import given
-from hypothesis import strategies as st
 
 from autoseg.cli import parse
+from autoseg.cli.options import PlanBudgetOption
+from autoseg_planners import auto
 
 
 @pytest.mark.parametrize(
@@ -34,15 +37,21 @@ def test_nonsense_sizes_are_refused_with_an_example(text):
         parse.size(text)
 
 
-@given(st.floats(1, 1e6))
-def test_every_duration_has_a_text_with_a_unit(duration_s):
-    assert parse.duration_text(duration_s).split()[-1] in {"s", "min"}
-
-
-def test_sizes_for_people_use_units_of_a_thousand():
-    assert parse.size_text(8_000_000_000) == "8.0 GB"
-    assert parse.size_text(999) == "999 B"
+def test_the_default_budget_in_the_help_is_that_of_the_planner():
+    (option,) = get_args(PlanBudgetOption)[1:]
+    times = [parse.seconds(text) for text in re.findall(r"\d+h", option.help or "")]
+    assert times == [auto.CPU_BUDGET_S, auto.GPU_BUDGET_S]
 
 
 def test_words_ignore_blanks_and_empty_parts():
     assert parse.words("2d, 3d_fullres,") == ("2d", "3d_fullres")
+
+
+def test_a_region_has_a_name_and_values():
+    assert parse.region("whole tumour = 1, 2") == ("whole tumour", (1, 2))
+
+
+@pytest.mark.parametrize("text", ["", "tumour", "=1", "tumour=", "tumour=a", "tumour=1.5"])
+def test_a_nonsense_region_is_refused_with_an_example(text):
+    with pytest.raises(typer.BadParameter, match="tumour=1,2"):
+        parse.region(text)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_plain_folders_may_have_channel_numbers(rings):
 
 
 def test_two_folders_of_labels_are_ambiguous(rings):
-    (rings / "labels").mkdir()
+    shutil.copytree(rings / "masks", rings / "labels")
     with pytest.raises(DatasetError, match="labels/ and masks/"):
         open_dataset(rings, None, None)
 

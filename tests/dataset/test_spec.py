@@ -3,7 +3,8 @@ import json
 import jsonschema
 import pytest
 
-from autoseg.dataset.spec import json_schema, load_spec
+from autoseg.dataset.dataset import DatasetSpec
+from autoseg.dataset.spec import LINE_LENGTH, json_schema, load_spec, spec_json
 from autoseg.errors import DatasetError
 
 SPEC = {"name": "membranes", "labels": {"background": 255, "membrane": 0}, "channels": ["EM"]}
@@ -40,3 +41,42 @@ def test_the_schema_accepts_what_the_record_does():
     jsonschema.validate(SPEC, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"label": {}}, schema)
+
+
+def test_a_written_spec_is_read_as_it_was(tmp_path):
+    spec = DatasetSpec(
+        name="Größe",
+        images=("images/{case}.tif",),
+        masks={"whole": "whole/{case}.png", "core": "core/{case}.png"},
+        labels={"background": 0, "whole": (1, 2), "core": 2},
+        split={"test": tuple(f"case_{index:03d}" for index in range(40))},
+        threshold=0.5,
+        fixes=("round_labels",),
+    )
+    (tmp_path / "spec.json").write_text(spec_json(spec), encoding="utf-8")
+    assert load_spec(tmp_path / "spec.json") == spec
+
+
+def test_a_written_spec_keeps_the_order_of_classes_and_leaves_out_the_rest():
+    spec = DatasetSpec(labels={"sky": "#808080", "bicycle": "#0080c0", "ant": "#000000"})
+    text = spec_json(spec)
+    assert list(json.loads(text)) == ["labels"]
+    assert list(json.loads(text)["labels"]) == ["sky", "bicycle", "ant"]
+
+
+def test_a_long_field_of_a_written_spec_has_a_line_an_entry():
+    channels = tuple(f"channel number {index}" for index in range(20))
+    lines = spec_json(DatasetSpec(name="a", channels=channels, label_map={"1": 2})).splitlines()
+    assert '  "name": "a",' in lines
+    assert '    "channel number 7",' in lines
+    assert '  "label_map": {"1": 2}' in lines
+    assert max(map(len, lines)) <= LINE_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("case_id", "is_out"),
+    [("a_4d", True), ("a[1]", True), ("a1", False), ("b", True), ("c", False)],
+)
+def test_cases_are_left_out_by_id_or_pattern(case_id, is_out):
+    spec = DatasetSpec(exclude={"*_4d": "whole cycle", "a[1]": "blurred", "b": "double"})
+    assert spec.excludes(case_id) == is_out

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from autoseg.errors import DatasetError
-from autoseg.evaluate.folders import Evaluation, evaluate_folders
-from autoseg.runtime.images import Geometry, write_labels
+from autoseg.evaluate.evaluation import Evaluation
+from autoseg.evaluate.folders import evaluate_folders
+from autoseg.runtime.images import Geometry, Image, write_image, write_labels
 
 
 def write(folder, name, labels, spacing=None):
@@ -139,3 +140,54 @@ def test_tables_and_json_hold_every_class_and_case(folders):
     assert rows[0][1] == "1.0000 [1.0000, 1.0000]"
     assert [row[0] for row in found.case_table()[1]] == ["a", "b"]
     assert Evaluation.from_json(found.to_json(), "scores") == found
+
+
+def test_a_folder_of_images_is_refused_and_each_file_named(folders):
+    predictions, references = folders
+    image = np.arange(200, dtype=np.uint8).reshape(10, 20)
+    write(predictions, "a.png", image % 2)
+    write(references, "a.png", image)
+    with pytest.raises(DatasetError, match="200 different values") as error:
+        evaluate_folders(*folders)
+    assert str(references / "a.png") in error.value.found
+    assert str(predictions / "a.png") not in error.value.found
+    assert "at most 32" in error.value.expected
+
+
+def test_too_many_values_in_all_files_together_are_refused(folders):
+    predictions, references = folders
+    for index in range(20):
+        labels = np.array([[0, 2 * index + 1], [2 * index + 2, 0]])
+        for folder in folders:
+            write(folder, f"{index}.png", labels)
+    with pytest.raises(DatasetError, match="41 different values in all files: 0, 1, 2, 3, 4"):
+        evaluate_folders(predictions, references)
+
+
+def test_broken_numbers_are_no_labels(folders):
+    predictions, references = folders
+    write(references, "a.nii.gz", volume(1))
+    image = Image(0.5 * volume(1)[None].astype(np.float32), Geometry((1.0, 1.0, 1.0)))
+    write_image(predictions / "a.nii.gz", image)
+    with pytest.raises(DatasetError, match=r"0\.5"):
+        evaluate_folders(*folders)
+
+
+def test_values_can_be_scored_together_as_regions(folders):
+    predictions, references = folders
+    write(predictions, "a.png", np.array([[0, 1], [2, 0]]))
+    write(references, "a.png", np.array([[0, 2], [1, 0]]))
+    found = evaluate_folders(*folders, regions={"whole": (1, 2), "core": (2,)})
+    assert [item.dice for item in found.scores[0].regions] == [1.0, 0.0]
+    assert Evaluation.from_json(found.to_json(), "scores") == found
+    rows = found.table()[1]
+    assert [row[0] for row in rows][-3:] == ["whole", "core", "region mean"]
+    assert rows[-1][1].startswith("0.5000")
+
+
+@pytest.mark.parametrize("members", [(1, 9), (0,), ()])
+def test_a_region_of_values_that_are_no_classes_is_refused(folders, members):
+    for folder in folders:
+        write(folder, "a.png", np.array([[0, 1], [2, 0]]))
+    with pytest.raises(DatasetError, match="region whole"):
+        evaluate_folders(*folders, regions={"whole": members})

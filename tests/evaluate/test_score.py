@@ -96,3 +96,31 @@ def test_a_small_volume_takes_milliseconds():
     for _ in range(5):
         score(prediction, reference, num_classes=3)
     assert (time.process_time() - start) / 5 < 0.05  # about 0.003 on a quiet core
+
+
+def test_a_region_is_scored_like_one_class_of_its_own():
+    rng = stream(0, "regions")
+    prediction, reference = rng.integers(0, 4, (2, 9, 10, 11))
+    reference[0] = -1
+    case = (prediction, reference, (2.0, 1.0, 1.5))
+    found = score_case("case", *case, 4, 1.0, regions=((1, 3), (2,)))
+    merged = score_case(
+        "case",
+        np.isin(prediction, (1, 3)).astype(int),
+        np.where(reference < 0, -1, np.isin(reference, (1, 3))),
+        (2.0, 1.0, 1.5),
+        2,
+        1.0,
+    )
+    assert found.regions[0] == merged.classes[0]
+    assert found.regions[1] == found.classes[1]
+
+
+def test_a_region_may_lack_some_of_its_classes():
+    labels = np.zeros((5, 6, 7), np.uint8)
+    labels[1:3, 1:3, 1:3] = 3
+    other = np.where(labels == 3, 1, 0)
+    found = score_case("case", other, labels, (1.0, 1.0, 1.0), 4, 1.0, regions=((1, 3), (2,)))
+    assert (found.regions[0].dice, found.regions[0].hd95) == (1.0, 0.0)
+    assert found.regions[1].dice is None
+    assert [item.dice for item in found.classes] == [0.0, None, 0.0]

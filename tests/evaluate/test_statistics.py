@@ -1,5 +1,7 @@
 """Means and intervals."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,24 @@ def test_one_case_has_no_spread():
 def test_summary_survives_json():
     summary = summarise([case("a", 0.8, None)])
     assert type(summary).from_json(summary.to_json(), "summary") == summary
+
+
+def test_regions_are_summarised_beside_the_classes():
+    scores = [
+        case(name, *dices).revised(regions=case(name, *regions).classes)
+        for name, dices, regions in (("a", (1.0, 0.0), (0.8,)), ("b", (0.5, 0.5), (0.6,)))
+    ]
+    summary = summarise(scores)
+    assert summary.foreground.dice.mean == pytest.approx(0.5)
+    assert summary.regions[0].dice.mean == pytest.approx(0.7)
+    assert summary.region_mean is not None
+    assert summary.region_mean.dice.mean == pytest.approx(0.7)
+
+
+def test_scores_from_before_there_were_regions_are_read():
+    score = case("a", 1.0)
+    old = score.model_dump(mode="json")
+    del old["regions"]
+    assert CaseScore.from_json(json.dumps(old), "scores") == score
+    summary = summarise([score])
+    assert (summary.regions, summary.region_mean) == ((), None)

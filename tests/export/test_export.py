@@ -146,7 +146,7 @@ def test_an_unknown_verification_case_is_refused(trained, tmp_path):
         )
 
 
-def test_the_card_escapes_names(trained):
+def card_of(trained, name="made up", postprocessing=None):
     from autoseg.export.card import model_card
     from autoseg.export.members import load_sources
 
@@ -157,13 +157,25 @@ def test_the_card_escapes_names(trained):
         trained.ensemble,
         trained.postprocessing,
     )
-    manifest = replace(exporting._describe(sources), name="<b>|x")
-    card = model_card(
-        manifest,
+    return model_card(
+        replace(exporting._describe(sources), name=name),
         trained.plan,
         num_cases=3,
         fingerprint=sources.fingerprint,
         ensemble=trained.ensemble,
+        postprocessing=postprocessing or trained.postprocessing,
     )
+
+
+def test_the_card_escapes_names(trained):
+    card = card_of(trained, name="<b>|x")
     assert "# \\<b\\>\\|x" in card
     assert "| small | 300 |" in card
+
+
+def test_the_card_gives_the_dice_with_and_without_post_processing(trained):
+    choice = trained.postprocessing.revised(dice=0.81, dice_cross_fitted=0.83)
+    assert "with it 0.8300 (cross-fitted" in card_of(trained, postprocessing=choice)
+    card = card_of(trained, postprocessing=choice.revised(steps=()))
+    assert "Post-processing: made up" in card
+    assert "cross-fitted" not in card

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -6,42 +8,16 @@ from torch import nn
 from autoseg.infer.predict import count_tiles, load_network, predict_prepared, torch_network
 from autoseg.network.build import build_network, initialise
 from autoseg.network.execution import Execution
-from autoseg.plan.plan import ConfigurationPlan
-from autoseg.record import NetworkPlan, StagePlan
-from autoseg.runtime.recipe import Channel, Recipe
+from autoseg.testing.plans import small_configuration, small_network
 
 CPU = Execution(device="cpu", precision="fp32")
 
 
 def configuration(patch_size=(8, 8), num_axes=2):
-    num_net = len(patch_size)
-    recipe = Recipe(
-        transpose=tuple(range(num_axes)),
-        spacing=(1.0,) * num_net,
-        channels=(Channel(name="grey", scheme="zscore"),),
-        order="resample-normalise",
-        spline_order=3,
-        coarse_ratio=3.0,
-        padding="mirror",
-        overlap=0.5,
-        mirror_axes=tuple(range(num_net)),
-        test_time_mirroring=True,
-    )
-    stages = tuple(
-        StagePlan(features=4, kernel_size=(3,) * num_net, strides=(stride,) * num_net, num_blocks=1)
-        for stride in (1, 2)
-    )
-    network = NetworkPlan(
-        encoder="plain",
-        in_channels=1,
-        num_classes=3,
-        stages=stages,
-        decoder_convs=1,
-        num_supervised=1,
-    )
-    # What prediction does not read is left out.
-    return ConfigurationPlan.model_construct(
-        recipe=recipe, patch_size=patch_size, batch_size=2, network=network
+    item = small_configuration(patch_size, image_axes=num_axes)
+    return item.revised(
+        recipe=replace(item.recipe, test_time_mirroring=True),
+        network=small_network(len(patch_size), stages=((4, 1), (4, 2))),
     )
 
 

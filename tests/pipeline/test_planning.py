@@ -1,17 +1,20 @@
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from autoseg.dataset.dataset import Findings
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.machine import measure_machine
 from autoseg.pipeline.planning import (
     PlanOptions,
-    check_dataset,
     make_plan,
     plan_from_fingerprint,
     remembered,
 )
+from autoseg.pipeline.supersede import differences
+from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Plan
 from autoseg.testing.synthetic import write_rings, write_spheres
 
@@ -63,8 +66,9 @@ def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tm
     trained.parent.mkdir(parents=True)
     trained.write_bytes(b"weights")
     other = PlanOptions(dataset=spheres, workspace=tmp_path / "w", planner="nnunet", seed=7)
-    with pytest.raises(WorkspaceError, match="--replan"):
+    with pytest.raises(WorkspaceError, match="--replan") as caught:
         make_plan(other)
+    assert caught.value.found.splitlines()[1:] == ["seed: 0 -> 7", "splits: other folds"]
     assert trained.read_bytes() == b"weights"
     moved = make_plan(
         PlanOptions(
@@ -74,6 +78,28 @@ def test_a_different_plan_does_not_overwrite_training_without_replan(spheres, tm
     assert moved.superseded is not None
     assert next(iter(moved.superseded.rglob("final.pt"))).read_bytes() == b"weights"
     assert not trained.exists()
+
+
+def test_at_most_ten_differences_of_plans_are_listed(spheres, tmp_path):
+    options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", planner="nnunet")
+    outcome = make_plan(options)
+    outcome.workspace.training.mkdir()
+    with pytest.raises(WorkspaceError) as caught:
+        make_plan(replace(options, planner="auto", num_folds=3))
+    lines = caught.value.found.splitlines()
+    assert len(lines) == 1 + 10 + 1
+    assert "num_folds: 5 -> 3" in lines or "planner" in lines[1]
+    assert lines[-1].startswith("... and ")
+
+
+def test_plans_differ_by_key_with_old_and_new_value(spheres, tmp_path):
+    plan = make_plan(PlanOptions(dataset=spheres, workspace=tmp_path / "w")).plan
+    other = apply_overrides(plan, ["3d_fullres.batch_size=7", "seed=3"])
+    batch = plan.configuration("3d_fullres").batch_size
+    lines = differences(plan, other)
+    assert lines == ["seed: 0 -> 3", f"3d_fullres.batch_size: {batch} -> 7"]
+    fewer = plan.revised(configurations=plan.configurations[:1])
+    assert "3d_fullres.patch_size: nothing -> " in "\n".join(differences(fewer, plan))
 
 
 def test_replan_moves_training_aside_even_when_the_plan_is_the_same(spheres, tmp_path):
@@ -113,7 +139,14 @@ def test_a_fingerprint_is_planned_without_its_data(spheres, tmp_path):
     assert plan.configurations[0].patch_size == outcome.plan.configurations[0].patch_size
 
 
-def test_checking_leaves_nothing_behind(spheres, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    check_dataset(spheres, None, None)
-    assert list(tmp_path.iterdir()) == []
+def test_signals_are_measured_but_not_planned(tmp_path):
+    root = tmp_path / "signals"
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for index in range(6):
+        signal = np.random.default_rng(index).normal(size=(2, 100))
+        np.save(root / f"images/s{index}.npy", signal)
+        np.save(root / f"labels/s{index}.npy", signal[0] > 0)
+    with pytest.raises(PlanError, match="signals: images with 1 axis") as caught:
+        make_plan(PlanOptions(dataset=root, workspace=tmp_path / "w"))
+    assert "2 or 3 axes" in caught.value.expected

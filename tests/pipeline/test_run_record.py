@@ -21,6 +21,14 @@ def clock(monkeypatch):
     return clock
 
 
+def test_what_was_typed_can_be_read_in_the_file(own_place):
+    plan = Plan.load(own_place.plan)
+    load_run(own_place, plan, ("autoseg", "plan", "Käse", "caf\udce9"))
+    text = own_place.run.read_bytes().decode()
+    assert "autoseg plan 'Käse'" in text
+    assert RunRecord.load(own_place.run).commands[-1].endswith("caf\\udce9'")
+
+
 def active_s(place):
     return RunRecord.load(place.run).active_s
 

@@ -7,7 +7,7 @@ import pytest
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.errors import TrainingError, WorkspaceError
-from autoseg.pipeline.choices import check_verification_case
+from autoseg.pipeline.choices import check_verification_case, keep_images
 from autoseg.pipeline.finishing import load_results
 from autoseg.pipeline.planning import PlanOptions, make_plan
 from autoseg.pipeline.run_record import RunRecord
@@ -121,8 +121,9 @@ class Training:
         for job in jobs:
             write_result(job)
 
-    def finish(self, *_, should_stop, **__):
+    def finish(self, *_, should_stop, images, **__):
         assert not should_stop()
+        self.images = images
         self.num_finished += 1
 
     @property
@@ -197,6 +198,16 @@ def test_finished_folds_are_kept_when_nothing_else_is_asked_for(own_place, train
     assert training.num_finished == 2
 
 
+def test_pictures_stay_out_of_the_report_when_training_goes_on(own_place, training):
+    train_model(options_of(own_place, steps=10))
+    assert training.images is True
+    keep_images(own_place, asked=False)
+    train_model(options_of(own_place, steps=10))
+    assert training.images is False
+    train_model(options_of(own_place, steps=10, images=True))
+    assert training.images is True
+
+
 def test_changed_splits_are_refused(own_place, training):
     train_model(options_of(own_place, steps=10))
     splits = json.loads(own_place.splits.read_text())
@@ -239,6 +250,7 @@ def test_the_time_of_a_stopped_request_counts_until_it_is_completed(own_place, t
     training.error = None
     train_model(options_of(own_place, budget_s=3600.0))
     assert 0 < before_s < 60
+    assert request == "3d_fullres fold 0, 3d_fullres fold 1: a budget of 3600 s"
     assert 0.9 * 1800 / 2 - 60 < training.jobs[0].budget_s < 1800 / 2
     assert active_s(own_place) == {}
 

@@ -3,6 +3,7 @@ from hypothesis import given, settings
 
 from autoseg.machine import Gpu
 from autoseg.plan.registry import load_planner
+from autoseg.runtime.recipe import Labels
 from autoseg.testing.fingerprints import fingerprint_of, machine_of, request_of
 from autoseg.testing.strategies import plan_requests
 
@@ -131,3 +132,38 @@ def test_decisions_say_why_in_sentences():
         assert decision.rule
     names = [decision.name for decision in plan.decisions]
     assert {"spacing", "3d_fullres.patch_size", "2d.train_by_default", "memory"} <= set(names)
+
+
+@pytest.mark.parametrize(("budget_s", "is_told"), [(None, True), (7200.0, False)])
+def test_a_default_budget_is_told_with_the_option_that_changes_it(budget_s, is_told):
+    plan = ask(BRAINS, budget_s=budget_s)
+    (decision,) = (item for item in plan.decisions if item.name == "time of a fold")
+    assert decision.inputs["budget"] == "120 min"
+    assert ("the default (--budget sets it)" in decision.reason) is is_told
+
+
+def test_an_axis_that_swaps_left_and_right_is_not_mirrored():
+    labels = Labels(names=("background", "left lung", "right lung"), values=(0, 1, 2))
+    volumes = fingerprint_of([(60, 90, 100)] * 12, (1.0, 1.0, 1.0), labels=labels)
+    volumes = volumes.revised(
+        cases=tuple(case.revised(orientation="LPS") for case in volumes.cases)
+    )
+    plan = AUTO(request_of(volumes, machine_of(GPU)))
+    assert plan.configuration("3d_fullres").recipe.mirror_axes == (0, 1)
+    assert plan.configuration("2d").recipe.mirror_axes == (0,)
+    told = next(item for item in plan.decisions if item.name == "mirroring")
+    assert told.value == "not along axis 2"
+    assert "left lung and right lung" in told.reason
+    nnunet = load_planner("nnunet")(request_of(volumes, machine_of(GPU)))
+    assert nnunet.configuration("3d_fullres").recipe.mirror_axes == (0, 1, 2)
+
+
+def test_the_axis_that_is_not_mirrored_follows_the_transpose():
+    labels = Labels(names=("background", "left lung", "right lung"), values=(0, 1, 2))
+    volumes = fingerprint_of([(100, 60, 20)] * 12, (1.0, 1.0, 5.0), labels=labels)
+    volumes = volumes.revised(
+        cases=tuple(case.revised(orientation="LPS") for case in volumes.cases)
+    )
+    recipe = AUTO(request_of(volumes, machine_of(GPU))).configuration("3d_fullres").recipe
+    assert recipe.transpose == (2, 0, 1)
+    assert recipe.mirror_axes == (1, 2)

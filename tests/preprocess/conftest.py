@@ -1,5 +1,6 @@
 """A small data set on disk, and plans for it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,9 @@ import pytest
 import SimpleITK as sitk
 
 from autoseg.dataset.dataset import Case, Dataset
-from autoseg.plan.plan import AugmentationPlan, ConfigurationPlan, Cost, Plan, TrainingPlan
-from autoseg.record import NetworkPlan, StagePlan
-from autoseg.runtime.recipe import Channel, Labels, Recipe
+from autoseg.plan.plan import Plan
+from autoseg.runtime.recipe import Labels
+from autoseg.testing.plans import small_configuration, small_plan
 
 LABELS = Labels(names=("background", "a", "b"), values=(0, 10, 20), ignore=255)
 
@@ -55,113 +56,11 @@ def dataset(root: Path, case_ids=("a", "b", "c"), spacing=(2.0, 1.0, 1.0)) -> Da
     )
 
 
-AUGMENTATION = AugmentationPlan(
-    planar=False,
-    rotation=((0.0, 0.0),),
-    rotation_probability=0.0,
-    scale=(1.0, 1.0),
-    scale_probability=0.0,
-    noise_probability=0.0,
-    noise_std=(0.0, 0.0),
-    blur_probability=0.0,
-    blur_sigma=(1.0, 1.0),
-    brightness_probability=0.0,
-    brightness=(1.0, 1.0),
-    contrast_probability=0.0,
-    contrast=(1.0, 1.0),
-    low_resolution_probability=0.0,
-    low_resolution=(1.0, 1.0),
-    gamma_probability=0.0,
-    inverted_gamma_probability=0.0,
-    gamma=(1.0, 1.0),
-    mirror_probability=0.5,
-)
-TRAINING = TrainingPlan(
-    optimizer="sgd",
-    peak_lr=0.01,
-    momentum=0.99,
-    weight_decay=0.0,
-    poly_power=0.9,
-    warmup_steps=0,
-    max_gradient_norm=12.0,
-    ema_decay=0.0,
-    batch_dice=False,
-    supervision_weights=(1.0,),
-    foreground_fraction=0.33,
-    augmentation=AUGMENTATION,
-    default_steps=1,
-    default_budget_s=None,
-)
-
-
-def configuration(name: str, spacing: tuple[float, ...], patch: tuple[int, ...]):
-    dims = len(patch)
-    recipe = Recipe(
-        transpose=(0, 1, 2),
-        spacing=spacing,
-        channels=(Channel(name="MRI", scheme="zscore"),),
-        order="resample-normalise",
-        spline_order=3,
-        coarse_ratio=3.0,
-        padding="mirror",
-        overlap=0.5,
-        mirror_axes=tuple(range(dims)),
-        test_time_mirroring=False,
-    )
-    stage = StagePlan(features=4, kernel_size=(3,) * dims, strides=(1,) * dims, num_blocks=1)
-    network = NetworkPlan(
-        encoder="plain",
-        in_channels=1,
-        num_classes=3,
-        stages=(stage,),
-        decoder_convs=1,
-        num_supervised=1,
-    )
-    cost = Cost(
-        parameters=1,
-        step_operations=1.0,
-        step_seconds=1.0,
-        train_seconds=1.0,
-        memory_bytes=1,
-        disk_bytes=1,
-    )
-    return ConfigurationPlan(
-        name=name,
-        recipe=recipe,
-        patch_size=patch,
-        batch_size=2,
-        median_shape=patch,
-        network=network,
-        training=TRAINING,
-        cost=cost,
-        train_by_default=True,
-        why="test",
-    )
-
-
 def plan(spacing=(2.0, 1.0, 1.0), **changes) -> Plan:
-    fields = {
-        "autoseg_version": "0",
-        "planner": "test",
-        "dataset_name": "boxes",
-        "fingerprint_digest": "0",
-        "labels": LABELS,
-        "unit": "mm",
-        "configurations": (
-            configuration("2d", spacing[1:], (16, 16)),
-            configuration("3d_fullres", spacing, (8, 16, 16)),
-        ),
-        "num_folds": 5,
-        "seed": 0,
-        "budget_s": None,
-        "device": "cpu",
-        "memory_bytes": 8_000_000_000,
-        "ram_bytes": 8_000_000_000,
-        "num_threads": 1,
-        "nsd_tolerance": 1.0,
-        "decisions": (),
-    }
-    return Plan(**{**fields, **changes})
+    flat, full = small_configuration((16, 16)), small_configuration((8, 16, 16))
+    flat = flat.revised(recipe=replace(flat.recipe, spacing=spacing[1:]))
+    full = full.revised(recipe=replace(full.recipe, spacing=spacing))
+    return small_plan(LABELS, (flat, full), **changes)
 
 
 @pytest.fixture

@@ -76,7 +76,9 @@ def train_fold(
         path = folder.validation / f"{case.id}{dataset.file_ending}"
         write_labels(path, to_values(prediction, plan.labels), image.geometry)
         num_classes, spacing = len(plan.labels.names), image.geometry.spacing
-        scores.append(score_case(case.id, prediction, reference, spacing, num_classes, 1.0))
+        regions = [region.classes for region in plan.labels.regions]
+        pair = prediction, reference
+        scores.append(score_case(case.id, *pair, spacing, num_classes, 1.0, regions))
     result = FoldResult(
         autoseg_version="0.1.0",
         plan_digest=plan.digest(),

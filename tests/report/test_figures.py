@@ -78,7 +78,7 @@ def test_slice_lies_across_the_coarsest_axis_where_most_foreground_is():
     labels[5:9, 5:9, 4] = 1
     geometry = Geometry(spacing=(1.0, 0.5, 4.0))
     image = Image(np.zeros((1, *labels.shape), np.float32), geometry)
-    plane, spacing, view = overlays._choose_plane(image, labels, labels)
+    plane, spacing, view = overlays.choose_plane(image, labels, labels)
     assert plane == (slice(None), slice(None), 4)
     assert spacing == (1.0, 0.5)
     assert view == "slice 5 of 6 along axis 2"
@@ -95,9 +95,9 @@ def test_picture_is_as_wide_as_its_voxels():
 
 def test_tiny_foreground_is_zoomed_and_none_is_not():
     labels = np.zeros((500, 400), np.int8)
-    assert overlays._zoom(labels, labels) == (slice(None), slice(None))
+    assert overlays.zoom_box(labels, labels) == (slice(None), slice(None))
     labels[100:110, 200:220] = 1
-    rows, columns = overlays._zoom(labels, labels)
+    rows, columns = overlays.zoom_box(labels, labels)
     assert rows.stop - rows.start == overlays.MIN_ZOOM
     assert columns.start <= 200
     assert columns.stop >= 220

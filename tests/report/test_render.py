@@ -3,12 +3,15 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
+from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.report.render import render_report
+from autoseg.runtime.recipe import KeepLargest, Region
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, append_line, write_text
 
@@ -127,6 +130,32 @@ def test_finished_workspace_has_every_section(finished, tmp_path):
     assert "30.0 kB" in text
     assert "99.998 %" in text
     assert "autoseg train -w spheres.autoseg" in text
+
+
+def test_the_dice_with_post_processing_stands_beside_the_headline(copied):
+    path = copied.postprocessing
+    choice = PostprocessingChoice.load(path).revised(
+        steps=(KeepLargest(classes=(1,)),), dice_cross_fitted=0.87654
+    )
+    path.write_text(choice.to_json())
+    text = " ".join(" ".join(page_of(copied, images=False).text).split())
+    assert "With post-processing 0.877" in text
+    assert "Mean with post-processing" in text
+    path.write_text(choice.revised(steps=()).to_json())
+    text = " ".join(page_of(copied, images=False).text)
+    assert "With post-processing" not in text
+    assert "Mean with post-processing" not in text
+
+
+def test_regions_have_rows_of_their_own(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    region = Region(name="whole <b>", classes=(1, 2))
+    plan = plan.revised(labels=replace(plan.labels, regions=(region,)))
+    write_text(workspace.plan, plan.to_json())
+    train_fold(dataset, plan, workspace, plan.configurations[0].name, 0)
+    text = " ".join(page_of(workspace, images=False).text)
+    assert "whole <b>" in text
+    assert "Mean of regions" in text
 
 
 def test_nothing_is_fetched_from_anywhere(finished):

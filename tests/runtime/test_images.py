@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import tifffile
 from PIL import Image as Pillow
 
 from autoseg.runtime import images, nifti, volumes
@@ -334,6 +335,204 @@ def test_an_image_is_written_with_all_its_channels(tmp_path):
     volume = numbers((2, 4, 5, 6))
     images.write_image(tmp_path / "a.nii.gz", Image(volume, VOLUME))
     np.testing.assert_array_equal(images.read_image([tmp_path / "a.nii.gz"]).array, volume)
+
+
+def test_the_fourth_axis_of_other_programs_is_channels(tmp_path):
+    array = numbers((2, 4, 5, 6))
+    for ending in (".nii.gz", ".nrrd"):
+        image = sitk.GetImageFromArray(array, isVector=False)
+        sitk.WriteImage(image, str(tmp_path / f"a{ending}"))
+        read = images.read_image([tmp_path / f"a{ending}"])
+        np.testing.assert_array_equal(read.array, array)
+        assert images.read_extent([tmp_path / f"a{ending}"]).num_channels == 2
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".tif"])
+def test_pictures_and_masks_lie_as_a_viewer_shows_them(tmp_path, ending, orientation):
+    exif = Pillow.Exif()
+    exif[0x0112] = orientation
+    Pillow.fromarray(numbers((6, 8))).save(tmp_path / f"a{ending}", exif=exif)
+    stored = numbers((6, 8))
+    if ending == ".jpg":  # with losses, and left by Pillow as it is stored
+        stored = np.asarray(Pillow.open(tmp_path / "a.jpg"))
+    shown = [stored, stored[:, ::-1], stored[::-1, ::-1], stored[::-1]]
+    shown += [stored.T, np.rot90(stored, -1), np.rot90(stored.T, 2), np.rot90(stored)]
+    image = images.read_image([tmp_path / f"a{ending}"])
+    np.testing.assert_array_equal(image.array[0], shown[orientation - 1])
+    assert image.shape == ((8, 6) if orientation > 4 else (6, 8))
+    assert images.read_extent([tmp_path / f"a{ending}"]).shape == image.shape
+    np.testing.assert_array_equal(images.read_mask(tmp_path / f"a{ending}").array, image.array)
+
+
+def test_turned_deep_colours_are_upright_or_refused(tmp_path):
+    colours = numbers((6, 8, 3), 60000, np.uint16)
+    tag = (274, 3, 1, 6, True)  # rows are shown as columns
+    tifffile.imwrite(tmp_path / "a.tif", colours, photometric="rgb", extratags=[tag])
+    with pytest.raises(AutosegError, match="turned TIFF"):
+        images.read_image([tmp_path / "a.tif"])
+    sitk.WriteImage(sitk.GetImageFromArray(colours, isVector=True), str(tmp_path / "a.png"))
+    exif = Pillow.Exif()
+    exif[0x0112] = 6
+    content, body = (tmp_path / "a.png").read_bytes(), exif.tobytes()[6:]  # without "Exif"
+    chunk = struct.pack(">I", len(body)) + b"eXIf" + body
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    (tmp_path / "a.png").write_bytes(content[:33] + chunk + content[33:])  # behind IHDR
+    read = images.read_image([tmp_path / "a.png"])
+    np.testing.assert_array_equal(read.array, np.moveaxis(np.rot90(colours, -1), -1, 0))
+
+
+def test_broken_exif_data_are_passed_over(tmp_path):
+    Pillow.fromarray(numbers((6, 8))).save(tmp_path / "a.png", exif=b"Exif\0\0nonsense")
+    assert images.read_image([tmp_path / "a.png"]).shape == (6, 8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"bigtiff": True},
+        {"tile": (16, 16)},
+        {"tile": (16, 16), "compression": "zlib"},
+        {"byteorder": ">"},
+        {"imagej": True, "metadata": {"axes": "ZYX"}},
+        {"ome": True, "metadata": {"axes": "ZYX"}},
+    ],
+    ids=str,
+)
+def test_stacks_of_other_programs_are_volumes(tmp_path, options):
+    stack = numbers((3, 20, 24), 60000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", **options)
+    read = images.read_image([tmp_path / "a.tif"])
+    np.testing.assert_array_equal(read.array, stack[None])
+    assert images.read_extent([tmp_path / "a.tif"]).shape == stack.shape
+
+
+@pytest.mark.parametrize("kind", ["u1", "u2", "u4", "i1", "i2", "i4", "f4"])
+def test_tiffs_keep_their_numbers(tmp_path, kind):
+    high = np.finfo(kind).max if kind[0] == "f" else np.iinfo(kind).max
+    low = 0 if kind[0] == "u" else -high
+    for shape in ((2, 2), (3, 2, 2)):
+        pages = np.resize(np.array([0, 1, low, high]), shape).astype(kind)
+        tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+        np.testing.assert_array_equal(images.read_image([tmp_path / "a.tif"]).array[0], pages)
+
+
+def test_tiffs_of_rare_numbers_are_refused_with_the_remedy(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5)))
+    with pytest.raises(AutosegError, match=r"a\.tif cannot be read: .*\n.*8, 16 or 32 bits"):
+        images.read_image([tmp_path / "a.tif"])
+
+
+@pytest.mark.parametrize("program", ["imagej", "ome"])
+@pytest.mark.parametrize(("axes", "shape"), [("ZCYX", (3, 2, 8, 9)), ("CYX", (2, 8, 9))])
+def test_channels_of_hyperstacks_are_channels(tmp_path, program, axes, shape):
+    stack = numbers(shape, 60000, np.uint16)
+    options = {program: True, "metadata": {"axes": axes}, "photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "a.tif", stack, **options)
+    expected = np.moveaxis(stack, axes.index("C"), 0)
+    np.testing.assert_array_equal(images.read_image([tmp_path / "a.tif"]).array, expected)
+    extent = images.read_extent([tmp_path / "a.tif"])
+    assert (extent.num_channels, extent.shape) == (2, expected.shape[1:])
+
+
+def test_channels_may_come_one_after_the_other(tmp_path):
+    stack = numbers((2, 3, 8, 9), 60000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, ome=True, metadata={"axes": "CZYX"})
+    np.testing.assert_array_equal(images.read_image([tmp_path / "a.tif"]).array, stack)
+
+
+def test_more_channels_than_imagej_shows_are_slices(tmp_path):
+    stack = numbers((9, 8, 9), 60000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
+    np.testing.assert_array_equal(images.read_image([tmp_path / "a.tif"]).array, stack[None])
+
+
+def test_several_time_points_of_a_hyperstack_are_refused(tmp_path):
+    stack = numbers((4, 3, 8, 9), 60000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "TZYX"})
+    with pytest.raises(AutosegError, match="4 time points of 3 slices and 1 channels"):
+        images.read_image([tmp_path / "a.tif"])
+
+
+@pytest.mark.parametrize("ending", [".npy", ".csv"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_signals_keep_samples_and_channels(tmp_path, ending, channels):
+    signal = np.random.default_rng(0).random((channels, 20)).astype(np.float32)
+    geometry = Geometry((1.0,), unit="pixel")
+    images.write_image(tmp_path / f"a{ending}", Image(signal, geometry))
+    read = images.read_image([tmp_path / f"a{ending}"])
+    np.testing.assert_allclose(read.array, signal, rtol=1e-7)
+    assert read.geometry == geometry
+    extent = images.read_extent([tmp_path / f"a{ending}"])
+    assert (extent.num_channels, extent.shape, extent.spacing) == (channels, (20,), (1.0,))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".csv"])
+def test_labels_of_signals_keep_their_values(tmp_path, ending):
+    labels = numbers((20,), 300, np.int64)
+    images.write_labels(tmp_path / f"a{ending}", labels, Geometry((0.01,), unit="s"))
+    read = images.read_labels(tmp_path / f"a{ending}")
+    assert read.array.dtype == np.uint16
+    np.testing.assert_array_equal(read.array, labels[None])
+    assert images.output_ending(tmp_path / f"a{ending}") == ending
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((20, 3)), "20 channels of 3 samples"),
+        (np.zeros((2, 3, 4)), "3 axes"),
+        (np.zeros(4, complex), "complex"),
+        (np.array(["a"]), "type <U1"),
+        (np.zeros(0), "without voxels"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_arrays_that_are_no_signals_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(AutosegError, match=message):
+        images.read_image([tmp_path / "a.npy"])
+
+
+def test_arrays_that_would_run_code_are_refused(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([print], object), allow_pickle=True)
+    with pytest.raises(AutosegError, match="cannot be read"):
+        images.read_image([tmp_path / "a.npy"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "without numbers"),
+        ("a,b\n", "without numbers"),
+        ("1,2\n3\n", "cannot be read"),
+        ("time,a\n0,1\n1,2\n2,2\n4,4\n", "uneven"),
+        ("time,a\n1,1\n0,2\n", "uneven"),
+    ],
+)
+def test_tables_that_make_no_sense_are_refused(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(AutosegError, match=message):
+        images.read_image([tmp_path / "a.csv"])
+
+
+def test_tables_may_have_names_times_and_other_marks(tmp_path):
+    (tmp_path / "a.csv").write_text("\ufeffTime;I;II\n0.1;1;2\n0.3;3;4\n0.5;5;6\n", "utf-8")
+    read = images.read_image([tmp_path / "a.csv"])
+    np.testing.assert_array_equal(read.array, [[1, 3, 5], [2, 4, 6]])
+    assert read.geometry.unit == "s"
+    assert read.geometry.spacing == pytest.approx((0.2,))
+
+
+def test_a_table_is_an_image_only_where_it_is_named(tmp_path):
+    assert images.file_ending(tmp_path / "a.csv") == ".csv"
+    assert not images.is_image(tmp_path / "a.csv")
+    assert images.is_image(tmp_path / "a.npy")
+
+
+def test_pictures_are_not_written_as_signals(tmp_path):
+    with pytest.raises(AutosegError, match="one axis"):
+        images.write_labels(tmp_path / "a.npy", numbers((4, 5)), PICTURE)
 
 
 def test_real_files_are_read_as_simpleitk_reads_them(data):

@@ -17,8 +17,9 @@ from autoseg.runtime.cases import find_cases
 from autoseg.runtime.command import main
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
-from autoseg.runtime.manifest import Configuration, Manifest, Verification
+from autoseg.runtime.manifest import Configuration, Manifest, Timing, Verification
 from autoseg.runtime.model import ACCURATE, FAST, Effort, Model, make_tiling, open_onnx
+from autoseg.runtime.provenance import RECORD
 from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe
 from autoseg.runtime.runner import PredictOptions, predict_files
 
@@ -249,20 +250,87 @@ def test_a_bad_file_never_stops_the_rest(artifact, images, tmp_path):
     assert "nan_0000.nii.gz" in told["nan"]
     assert "NaN" in told["nan"]
     assert "axes" in told["flat"]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "<script>.nii.gz",
-        "Fall ä 1.nii.gz",
-    ]
+    assert names_in(tmp_path / "out") == ["<script>.nii.gz", "Fall ä 1.nii.gz"]
 
 
-def test_what_is_there_is_kept_unless_overwritten(artifact, images, tmp_path):
+def names_in(folder: Path) -> list[str]:
+    """Return the files that were predicted."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def test_what_the_same_model_has_made_is_kept_unless_overwritten(artifact, images, tmp_path):
+    out = tmp_path / "out"
+    assert predict(artifact, [images / "<script>_0000.nii.gz"], out).count("done") == 1
+    (out / "<script>.nii.gz").write_bytes(b"kept")
+    summary = predict(artifact, [images], out)
+    assert (summary.count("skipped"), summary.count("done")) == (1, 1)
+    assert (out / "<script>.nii.gz").read_bytes() == b"kept"
+    assert predict(artifact, [images], out, overwrite=True).count("done") == 2
+    assert (out / "<script>.nii.gz").read_bytes() != b"kept"
+
+
+def test_a_file_of_unknown_origin_is_refused_before_anything_is_predicted(
+    artifact, images, tmp_path
+):
     out = tmp_path / "out"
     out.mkdir()
     (out / "<script>.nii.gz").write_bytes(b"mine")
-    assert predict(artifact, [images], out).count("skipped") == 1
-    assert (out / "<script>.nii.gz").read_bytes() == b"mine"
+    with pytest.raises(AutosegError, match=r"<script>\.nii\.gz: of unknown origin") as caught:
+        predict(artifact, [images], out)
+    assert "--overwrite" in caught.value.fix
+    assert names_in(out) == ["<script>.nii.gz"]
     assert predict(artifact, [images], out, overwrite=True).count("done") == 2
-    assert (out / "<script>.nii.gz").read_bytes() != b"mine"
+    assert predict(artifact, [images], out).count("skipped") == 2
+
+
+def test_outputs_of_another_model_are_refused_and_both_models_named(artifact, images, tmp_path):
+    out = tmp_path / "out"
+    predict(artifact, [images], out)
+    other = write_artifact(
+        tmp_path / "other", name="second", postprocessing=(KeepLargest(classes=(1,)),)
+    )
+    with pytest.raises(AutosegError, match="made by model made up") as caught:
+        predict(other, [images], out)
+    assert "second" in caught.value.expected
+    predict(other, [images / "<script>_0000.nii.gz"], out, overwrite=True)
+    with pytest.raises(AutosegError) as caught:
+        predict(other, [images], out)
+    assert "holds Fall ä 1.nii.gz:" in caught.value.found
+
+
+def test_other_options_are_another_maker_but_only_where_they_change_something(
+    artifact, images, tmp_path
+):
+    out = tmp_path / "out"
+    predict(artifact, [images], out)
+    unmirrored = Effort(1.0, "never")  # the recipe plans no mirroring
+    assert predict(artifact, [images], out, effort=unmirrored).count("skipped") == 2
+    with pytest.raises(AutosegError, match="mirrored axes none") as caught:
+        predict(artifact, [images], out, effort=ACCURATE)
+    assert "mirrored axes 0, 1, 2" in caught.value.expected
+
+
+def test_exporting_again_does_not_make_another_model(artifact, images, tmp_path):
+    predict(artifact, [images], tmp_path / "out")
+    manifest = Model(artifact).manifest
+    timing = Timing(
+        backend="onnx", num_threads=1, import_seconds=1.0, load_seconds=1.0, tile_seconds=1.0
+    )
+    timed = tuple(replace(item, timings=(timing,)) for item in manifest.configurations)
+    (artifact / "model_card.md").write_text("new")
+    finish(artifact, replace(manifest, configurations=timed))
+    assert predict(artifact, [images], tmp_path / "out").count("skipped") == 2
+
+
+def test_a_broken_line_of_the_record_says_nothing(artifact, images, tmp_path):
+    out = tmp_path / "out"
+    predict(artifact, [images], out)
+    record = out / RECORD
+    record.write_text("{\n" + record.read_text(encoding="utf-8"), encoding="utf-8")
+    assert predict(artifact, [images], out).count("skipped") == 2
+    record.write_text("{\n")
+    with pytest.raises(AutosegError, match="unknown origin"):
+        predict(artifact, [images], out)
 
 
 def test_labels_alone_do_not_stand_for_probabilities(artifact, images, tmp_path):
@@ -345,7 +413,7 @@ def test_pictures_get_png_labels_and_npz_probabilities(tmp_path):
     shutil.copy(tmp_path / "in" / "a.png", tmp_path / "in" / "b.jpg")
     summary = predict(folder, [tmp_path / "in"], tmp_path / "out", probabilities=True)
     assert summary.count("done") == 2
-    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    names = names_in(tmp_path / "out")
     assert names == ["a.npz", "a.png", "b.npz", "b.png"]
     stored = np.load(tmp_path / "out" / "a.npz")["probabilities"]
     assert stored.shape == (2, 11, 9)

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
-from autoseg.dataset.files import read_image_files, read_label_files
-from autoseg.runtime.images import Image
+from autoseg.dataset.files import read_file_extent, read_image_files, read_label_files
+from autoseg.runtime.images import Extent, Image
 from autoseg.runtime.recipe import Labels
 
 
@@ -24,6 +24,7 @@ class FoundCase:
     """None: not told by the layout."""
     site: str | None = None
     split: Literal["train", "val", "test"] | None = None
+    fold: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +39,12 @@ class Layout:
     labels: Labels | None = None
     """None: neither declared nor told by the layout: the values found become the classes."""
     reading: Reading = field(default_factory=Reading)
+    file_ending: str | None = None
+    """Of the label maps that are written; None: as the images have it, or ".nii.gz"."""
     has_suffix: bool = False
     """Names of images end in `_0000` and so on, the number of the channel."""
+    columns: tuple[str, ...] = ()
+    """Columns of a table; where `group_by` or `site_by` names one, the cases have its entries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +61,5 @@ class Format:
     read_image: Callable[[Dataset, Case], Image] = read_image_files
     read_labels: Callable[[Dataset, Case], Image] = read_label_files
     """Values as the data set's labels have them, (1, *S)."""
+    read_extent: Callable[[Dataset, Case], Extent] = read_file_extent
+    """How large an image is, without reading its voxels."""

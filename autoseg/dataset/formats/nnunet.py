@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout
 from autoseg.dataset.formats.pairing import as_layout, check_channels, pair_files
 from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import DatasetError
@@ -17,7 +17,11 @@ IMAGES, LABELS = "imagesTr", "labelsTr"
 
 def is_found(root: Path) -> bool:
     """Return whether a folder has this layout."""
-    return (root / IMAGES).is_dir() or ((root / DESCRIPTION).is_file() and (root / LABELS).is_dir())
+    if (root / IMAGES).is_dir():
+        return True
+    if not (root / DESCRIPTION).is_file():
+        return False
+    return (root / LABELS).is_dir() or _lists_cases(root / DESCRIPTION)
 
 
 def find_cases(root: Path, spec: DatasetSpec) -> Layout:
@@ -34,8 +38,52 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     ending = description.get("file_ending")
     if ending is not None and not isinstance(ending, str):
         raise _refusal("file_ending", ending, 'an ending such as ".nii.gz"')
+    if "dataset" in description:
+        return _listed(root, description["dataset"], channels, labels)
     pairing = pair_files(root, IMAGES, LABELS, ending=ending)
     return as_layout(check_channels(pairing, channels), channels, labels)
+
+
+def _lists_cases(path: Path) -> bool:
+    """Return whether dataset.json names the files of each case."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return False
+    cases = content.get("dataset") if isinstance(content, dict) else None
+    return isinstance(cases, dict) and any(map(_is_listed_case, cases.values()))
+
+
+def _is_listed_case(entry: object) -> bool:
+    if not isinstance(entry, dict) or not isinstance(entry.get("label"), str):
+        return False
+    images = entry.get("images")
+    return isinstance(images, list) and all(isinstance(name, str) for name in images)
+
+
+def _listed(root: Path, listed: object, channels: tuple[str, ...], labels: Labels) -> Layout:
+    """Return the cases whose files dataset.json names, relative to its folder or absolute."""
+    form = 'an object {case: {"images": [one a channel], "label": file}, ...}'
+    if not isinstance(listed, dict) or not all(map(_is_listed_case, listed.values())):
+        raise _refusal("dataset", listed, form)
+    cases, problems = [], []
+    for case_id, entry in sorted(listed.items()):
+        images = tuple(root / name for name in entry["images"])
+        label = root / entry["label"]
+        missing = [path for path in (*images, label) if not path.exists()]
+        problems += [
+            f"{path}: no such file, {DESCRIPTION} has it for {case_id}" for path in missing
+        ]
+        if "/" in case_id:
+            problems.append(f"{DESCRIPTION}: dataset: {case_id}: an id that is no name of a file")
+        elif len(images) not in (1, len(channels)):
+            problems.append(
+                f"{DESCRIPTION}: dataset: {case_id}: {len(images)} images for "
+                f"{len(channels)} channels"
+            )
+        elif not missing:
+            cases.append(FoundCase(case_id, images, (label,)))
+    return Layout(cases=tuple(cases), problems=tuple(problems), channels=channels, labels=labels)
 
 
 def _refusal(key: str, found: object, expected: str) -> DatasetError:
@@ -114,7 +162,19 @@ def parse_labels(description: dict, spec: DatasetSpec) -> Labels:
     ignore = declared.pop("ignore", spec.ignore)
     if isinstance(ignore, list):
         raise _refusal("ignore", ignore, "one whole number")
-    return declared_labels(declared, ignore)
+    labels = declared_labels(declared, ignore)
+    _check_order(description.get("regions_class_order"), labels)
+    return labels
+
+
+def _check_order(order: object, labels: Labels) -> None:
+    """Refuse values of regions that do not fit; which they are, the values of files tell."""
+    if order is None or not labels.regions:
+        return
+    is_list = isinstance(order, list) and all(type(value) is int for value in order)
+    if not is_list or len(order) != len(labels.regions):  # type: ignore[arg-type]
+        form = f"a whole number for each of the {len(labels.regions)} classes and regions"
+        raise _refusal("regions_class_order", order, form)
 
 
 def _number(text: str) -> int | str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.dataset.formats.format import FoundCase, Layout
+from autoseg.dataset.formats.naming import Affix, related_affixes
 from autoseg.runtime.cases import CHANNEL_SUFFIX
 from autoseg.runtime.images import case_stem, is_image
 from autoseg.runtime.recipe import Labels
@@ -81,6 +82,44 @@ def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> P
         channels=frozenset(channel for paths in cases.values() for channel in paths),
         problems=tuple(problems),
     )
+
+
+def pair_related(root: Path, images: str, labels: str) -> Pairing:
+    """Return the cases in two folders whose names differ in what stands around a common id.
+
+    See `related_affixes`; each image is a case of its own.
+    """
+    paths = {side: _image_files(root / side, None) for side in (images, labels)}
+    stems = [[case_stem(path) for path in side] for side in paths.values()]
+    affixes = dict(zip(paths, related_affixes(*stems), strict=True))
+    found: dict[str, dict[str, Path]] = {images: {}, labels: {}}
+    problems = []
+    for side, affix in affixes.items():
+        for path in paths[side]:
+            case_id = affix.strip(case_stem(path))
+            first = None if case_id is None else found[side].setdefault(case_id, path)
+            if case_id is None:
+                problems.append(f"{side}/{path.name}: its name is no {_shown(affix, '<case>')}")
+            elif first is not None and first != path:
+                problems.append(f"{side}/{path.name}: the same name as {first.name}")
+    for side, other, what in ((images, labels, "labels"), (labels, images, "image")):
+        for case_id in sorted(set(found[side]) - set(found[other])):
+            expected = f"{other}/{_shown(affixes[other], case_id)}.*"
+            problems.append(f"{side}/{found[side][case_id].name}: no {what} {expected}")
+    cases = sorted(set(found[images]) & set(found[labels]))
+    return Pairing(
+        files=tuple(
+            CaseFiles(case_id, (found[images][case_id],), (0,), found[labels][case_id])
+            for case_id in cases
+        ),
+        has_suffix=False,
+        channels=frozenset((0,)),
+        problems=tuple(problems),
+    )
+
+
+def _shown(affix: Affix, case_id: str) -> str:
+    return affix.prefix + case_id + affix.suffix
 
 
 def check_channels(pairing: Pairing, channels: tuple[str, ...]) -> Pairing:

@@ -1,0 +1,160 @@
+"""What the headers of the files tell, without reading pixels: thousands of cases in seconds."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from autoseg.check.outliers import spread_findings
+from autoseg.check.subject import finding
+from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.files import read_image_files, read_label_files
+from autoseg.dataset.formats.registry import find_format
+from autoseg.dataset.problems import error_finding
+from autoseg.errors import AutosegError
+from autoseg.runtime.images import FORMATS, VOLUME_FORMATS, Extent, read_extent, same_spacing
+
+NUM_READERS = 4
+"""Threads: opening files waits for the disk."""
+
+
+class _Header(NamedTuple):
+    """What is kept of one case."""
+
+    case: Case
+    extent: Extent | None
+    """None: no header can be read."""
+    findings: tuple[Finding, ...]
+
+
+def check_headers(dataset: Dataset, on_case: Callable[[str], None]) -> tuple[Finding, ...]:
+    """Return what is wrong with the headers of images and labels: sizes, spacings, channels.
+
+    Whether files are whole, and what the voxels hold, is not known without reading them.
+    """
+    if not _has_plain_files(dataset):
+        return (
+            finding(
+                "note",
+                f"the layout {dataset.layout}, whose images are no single files with a header",
+                "image files",
+                "leave --headers out: pixels tell more anyway",
+            ),
+        )
+
+    def look(case: Case) -> _Header:
+        header = _look(dataset, case)
+        on_case(case.id)
+        return header
+
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        headers = list(pool.map(look, dataset.cases))
+    findings = [item for header in headers for item in header.findings]
+    return (*findings, *_among(dataset, headers))
+
+
+def _has_plain_files(dataset: Dataset) -> bool:
+    known = find_format(dataset.layout)
+    is_default = known.read_image is read_image_files and known.read_labels is read_label_files
+    return is_default and dataset.cases[0].images[0].lower().endswith(FORMATS)
+
+
+def _look(dataset: Dataset, case: Case) -> _Header:
+    """Return a case's extent, and what its headers contradict."""
+    findings: list[Finding] = []
+    images = _extents(dataset.image_paths(case), case.images, case, findings)
+    labels = _extents(dataset.label_paths(case), case.labels, case, findings)
+    if not images:
+        return _Header(case, None, tuple(findings))
+    first = images[0]
+    others = (
+        *zip(case.images[1:], images[1:], strict=False),
+        *zip(case.labels, labels, strict=False),
+    )
+    for name, other in others:
+        problem = _difference(first, other)
+        if problem is not None:
+            found, expected = problem
+            findings.append(
+                Finding(
+                    severity="error",
+                    files=(case.images[0], name),
+                    case=case.id,
+                    found=found,
+                    expected=expected,
+                    remedy="correct the pairing of the files or their headers; "
+                    "`autoseg check --fix` without --headers tells whether it can be put right",
+                )
+            )
+    channels = sum(extent.num_channels for extent in images)
+    extent = Extent(channels, first.shape, first.spacing)
+    return _Header(case, extent, tuple(findings))
+
+
+def _extents(
+    paths: Sequence[Path], names: Sequence[str], case: Case, findings: list[Finding]
+) -> list[Extent]:
+    """Return the extents of files, adding an error for each that has none."""
+    extents = []
+    for path, name in zip(paths, names, strict=True):
+        try:
+            extents.append(read_extent([path]))
+        except AutosegError as error:
+            findings.append(error_finding(error, (name,), case.id))
+    return extents
+
+
+def _difference(first: Extent, other: Extent) -> tuple[str, str] | None:
+    """Return how two extents of one case contradict each other, and what was expected."""
+    if first.shape != other.shape:
+        shapes = (" x ".join(str(n) for n in extent.shape) for extent in (first, other))
+        return "shapes {} and {}".format(*shapes), "the same shape for all files of a case"
+    if not same_spacing(first.spacing, other.spacing):
+        steps = (" x ".join(f"{n:g}" for n in extent.spacing) for extent in (first, other))
+        return "spacings {} and {}".format(*steps), "the same spacing for all files of a case"
+    return None
+
+
+def _among(dataset: Dataset, headers: Sequence[_Header]) -> list[Finding]:
+    """Return cases unlike the others: number of channels or axes, spacing, extent."""
+    known = [(header.case, header.extent) for header in headers if header.extent is not None]
+    if not known:
+        return []
+    channels = Counter(extent.num_channels for _, extent in known)
+    num_channels = len(dataset.channels) or channels.most_common(1)[0][0]
+    num_axes = Counter(len(extent.shape) for _, extent in known).most_common(1)[0][0]
+    findings = []
+    for case, extent in known:
+        for what, count, usual in (
+            ("channel", extent.num_channels, num_channels),
+            ("axis", len(extent.shape), num_axes),
+        ):
+            if count != usual:
+                findings.append(_odd(case, what, count, usual))
+    usual = [(case, extent) for case, extent in known if len(extent.shape) == num_axes]
+    is_volume = dataset.cases[0].images[0].lower().endswith(VOLUME_FORMATS)
+    return [
+        *findings,
+        *spread_findings(
+            [case.images[0] for case, _ in usual],
+            np.array([extent.spacing for _, extent in usual]),
+            np.array([extent.shape for _, extent in usual]),
+            "mm" if is_volume else "pixels",
+        ),
+    ]
+
+
+def _odd(case: Case, what: str, count: int, usual: int) -> Finding:
+    """Return an error about a case with another number of channels or axes than all others."""
+    plural = {"channel": "channels", "axis": "axes"}[what]
+    return Finding(
+        severity="error",
+        files=case.images,
+        case=case.id,
+        found=f"{count} {what if count == 1 else plural}",
+        expected=f"{usual} {what if usual == 1 else plural}, as all cases have or are declared",
+        remedy="correct the file, or leave the case out",
+    )

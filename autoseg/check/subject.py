@@ -1,0 +1,55 @@
+"""What is checked, and how a finding about some of its cases is worded."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autoseg.dataset.dataset import Case, Finding
+from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A fingerprinted data set with what is known of its files."""
+
+    fingerprint: Fingerprint
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    """By id; empty where only a fingerprint is known."""
+    labels_declared: bool = True
+    orientation: str | None = None
+    """That all volumes should have, where the user said so."""
+
+    @property
+    def measured(self) -> list[CaseStats]:
+        """The cases whose classes were counted: imported fingerprints have none."""
+        return [case for case in self.fingerprint.cases if case.class_voxels]
+
+    def images(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the first image of each case, or its id where files are unknown."""
+        return tuple(self.cases[i].images[0] if i in self.cases else i for i in ids)
+
+    def labels(self, ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the first label file of each case, or its id where there is none."""
+        return tuple((*self.cases[i].labels, i)[0] if i in self.cases else i for i in ids)
+
+    def group(self, case_id: str) -> str:
+        """Return the group of a case: its id where none is known."""
+        return self.cases[case_id].group if case_id in self.cases else case_id
+
+
+def finding(
+    severity: Literal["note", "warning"],
+    found: str,
+    expected: str,
+    remedy: str,
+    files: Sequence[str] = (),
+) -> Finding:
+    """Return something that does not stop a plan."""
+    return Finding(
+        severity=severity, files=tuple(files), found=found, expected=expected, remedy=remedy
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Return "1 case", "2 cases"."""
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,324 @@
+"""Zarr arrays and OME-Zarr images: images/<case>.zarr with labels/<case>.zarr, or labels inside.
+
+Letters in shapes: C channels, S spatial axes (ZYX, YX or X).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
+from autoseg.dataset.files import mapped, read_label_files
+from autoseg.dataset.formats.extras import load_package
+from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.label_values import spec_labels
+from autoseg.errors import AutosegError, DatasetError
+from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image, whole_numbers
+
+IMAGES = "images"
+LABELS = ("labels", "masks")
+INSIDE = "labels"
+"""Group of an OME-Zarr image that holds its labels."""
+ENDINGS = (".ome.zarr", ".zarr")
+MAX_FILES = 100
+"""So many names are looked at to tell whether a folder holds arrays."""
+AXES = {1: "x", 2: "yx", 3: "zyx", 4: "czyx"}
+"""Axes of a plain array by their number."""
+MILLIMETRES = {
+    "angstrom": 1e-7,
+    "nanometer": 1e-6,
+    "micrometer": 1e-3,
+    "micron": 1e-3,
+    "millimeter": 1.0,
+    "centimeter": 10.0,
+    "meter": 1000.0,
+}
+"""Length of OME-Zarr's units."""
+
+
+@dataclass(frozen=True)
+class _Axis:
+    name: str
+    kind: str
+    """"time", "channel" or "space"."""
+    step: float
+    """In `unit`."""
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class _Level:
+    """The finest resolution of an image: an array whose voxels are not read yet."""
+
+    array: Any
+    axes: tuple[_Axis, ...]
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Which axis is channels."""
+        return next((i for i, axis in enumerate(self.axes) if axis.kind == "channel"), None)
+
+    @property
+    def space(self) -> tuple[int, ...]:
+        """Which axes are spatial; a depth of one slice is none."""
+        found = [i for i, axis in enumerate(self.axes) if axis.kind == "space"]
+        return tuple(found[1:] if len(found) == 3 and self.array.shape[found[0]] == 1 else found)
+
+
+def is_found(root: Path) -> bool:
+    """Return whether a folder, or images/ in it, holds .zarr folders."""
+    return any(_has_stores(folder) for folder in (root / IMAGES, root))
+
+
+def find_cases(root: Path, spec: DatasetSpec) -> Layout:
+    """Return the stores as cases; a spec's `masks` may name the label image inside of them.
+
+    Raises
+    ------
+    DatasetError
+        The package zarr is missing. Images without labels are returned as problems.
+    """
+    load_package("zarr", "zarr")
+    folder = root / IMAGES if _has_stores(root / IMAGES) else root
+    images = _by_stem(folder)
+    labels: dict[str, Path] = {}
+    for name in LABELS if folder != root else ():
+        labels |= _by_stem(root / name)
+    wanted = spec.masks.rsplit("/", 1)[-1] if isinstance(spec.masks, str) else None
+    cases, problems = [], []
+    for case_id, path in images.items():
+        inside = _labels_inside(path, wanted)
+        found = [labels[case_id]] if case_id in labels else inside
+        where = path.relative_to(root).as_posix()
+        if not found:
+            problems.append(f"{where}: no labels {LABELS[0]}/{case_id}.zarr, and none inside")
+        elif len(found) > 1:
+            names = ", ".join(item.name for item in found)
+            problems.append(f"{where}: several label images ({names}); name one as masks in a spec")
+        else:
+            cases.append(FoundCase(case_id, (path,), (found[0],)))
+    problems += [
+        f"{labels[case_id].relative_to(root).as_posix()}: no image {IMAGES}/{case_id}.zarr"
+        for case_id in sorted(set(labels) - set(images))
+    ]
+    return Layout(
+        cases=tuple(cases),
+        problems=tuple(problems),
+        channels=spec.channels,
+        labels=spec_labels(spec),
+    )
+
+
+def read_image(dataset: Dataset, case: Case) -> Image:
+    """Return the finest level of an image, (C, *S).
+
+    Raises
+    ------
+    AutosegError
+        It is missing, unreadable, or has several time points.
+    """
+    return _read(dataset.image_paths(case)[0])
+
+
+def read_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how large an image is, from its metadata."""
+    path = dataset.image_paths(case)[0]
+    level = _open(path)
+    channels = 1 if level.channel_axis is None else level.array.shape[level.channel_axis]
+    shape = tuple(level.array.shape[axis] for axis in level.space)
+    return Extent(channels, shape, _geometry(path, level).spacing)
+
+
+def read_labels(dataset: Dataset, case: Case) -> Image:
+    """Return the values of a label image, (1, *S).
+
+    Raises
+    ------
+    AutosegError
+        It is missing, unreadable, or does not hold whole numbers.
+    """
+    path = dataset.label_paths(case)[0]
+    if is_image(path) and not path.is_dir():
+        return read_label_files(dataset, case)
+    mask = _read(path)
+    if len(mask.array) > 1:
+        raise AutosegError(
+            found=f"{path}: labels with {len(mask.array)} channels",
+            expected="one channel in which every class has its own whole number",
+            fix="convert the channels to class numbers in one array",
+        )
+    return Image(_values(path, mask.array, dataset.reading), mask.geometry)
+
+
+def _values(path: Path, array: NDArray, reading: Reading) -> NDArray:
+    if reading.threshold is not None:
+        return (array >= reading.threshold).astype(np.uint8)
+    if "round_labels" in reading.fixes:
+        array = np.rint(array)
+    return mapped(whole_numbers(path, array), reading.label_map)
+
+
+def _has_stores(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    return any(path.suffix == ".zarr" for path in islice(folder.iterdir(), MAX_FILES))
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Return stores, or else image files, by their names without ending."""
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in sorted(folder.iterdir(), reverse=True):
+        ending = next((end for end in ENDINGS if path.name.endswith(end)), None)
+        if ending is not None and not path.name.startswith("."):
+            found[path.name[: -len(ending)]] = path
+        elif is_image(path) and folder.name in LABELS:
+            found.setdefault(case_stem(path), path)
+    return dict(sorted(found.items()))
+
+
+def _labels_inside(path: Path, wanted: str | None) -> list[Path]:
+    """Return the label images in an OME-Zarr image, or only the one that is wanted."""
+    folder = path / INSIDE
+    if not folder.is_dir():
+        return []
+    found = sorted(item for item in folder.iterdir() if item.is_dir())
+    chosen = [item for item in found if item.name == wanted]
+    return chosen or found
+
+
+def _read(path: Path) -> Image:
+    level = _open(path)
+    kinds = [axis.kind for axis in level.axes]
+    index = tuple(
+        slice(None) if kind == "channel" or i in level.space else 0 for i, kind in enumerate(kinds)
+    )
+    try:
+        array = np.asarray(level.array[index])
+    except Exception as error:  # whatever a codec raises
+        raise _unreadable(path, error) from error
+    if array.dtype.kind not in "iufb" or array.size == 0:
+        raise AutosegError(
+            found=f"{path}: an array of type {array.dtype} and shape {array.shape}",
+            expected="real numbers, at least one along every axis",
+            fix="export the array again",
+        )
+    if level.channel_axis is None:
+        array = array[None]  # (1, *S)
+    else:
+        dropped = sum(isinstance(item, int) for item in index[: level.channel_axis])
+        array = np.moveaxis(array, level.channel_axis - dropped, 0)  # (C, *S)
+    kind = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    return Image(np.ascontiguousarray(array.astype(kind, copy=False)), _geometry(path, level))
+
+
+def _geometry(path: Path, level: _Level) -> Geometry:
+    axes = [level.axes[index] for index in level.space]
+    lengths = [MILLIMETRES.get(axis.unit or "") for axis in axes]
+    spacing = tuple(
+        axis.step * (1.0 if None in lengths else length or 1.0)
+        for axis, length in zip(axes, lengths, strict=True)
+    )
+    if not all(np.isfinite(step) and step > 0 for step in spacing):
+        raise AutosegError(
+            found=f"{path}: scale {spacing}",
+            expected="a positive distance of voxels along every axis",
+            fix="correct coordinateTransformations in the metadata",
+        )
+    return Geometry(spacing, unit="pixel" if None in lengths else "mm")
+
+
+def _open(path: Path) -> _Level:
+    """Return the finest level of an image.
+
+    Raises
+    ------
+    AutosegError
+        There is none, its metadata make no sense, or it has several time points.
+    """
+    zarr = load_package("zarr", "zarr")
+    try:
+        found = zarr.open(str(path), mode="r")
+        level = _plain_level(found) if hasattr(found, "shape") else _group_level(found)
+    except Exception as error:  # whatever the package raises
+        raise _unreadable(path, error) from error
+    shape, kinds = level.array.shape, [axis.kind for axis in level.axes]
+    times = [n for n, kind in zip(shape, kinds, strict=False) if kind == "time"]
+    is_fine = len(kinds) == len(shape) and all(n == 1 for n in times)
+    if not (is_fine and kinds.count("channel") <= 1 and 1 <= kinds.count("space") <= 3):
+        names = ", ".join(axis.name for axis in level.axes) or "none that are known"
+        raise AutosegError(
+            found=f"{path}: shape {shape} with the axes {names}",
+            expected="one time point, channels at most once, one to three spatial axes",
+            fix="store each time point in its own .zarr, and name the axes in OME-Zarr's metadata",
+        )
+    return level
+
+
+def _plain_level(array: Any) -> _Level:  # noqa: ANN401
+    names = getattr(array.metadata, "dimension_names", None) or ()
+    is_named = len(names) == array.ndim and set(names) <= set("tczyx")
+    axes = names if is_named else AXES.get(array.ndim, "")
+    return _Level(array, _axes(list(axes), [1.0] * array.ndim))
+
+
+def _group_level(group: Any) -> _Level:  # noqa: ANN401
+    """Return the level of a group: the first of OME-Zarr's list, "0", or the only array."""
+    attributes = dict(group.attrs)
+    multiscales = attributes.get("ome", attributes).get("multiscales")
+    if not multiscales:
+        arrays = dict(group.arrays())
+        if "0" not in arrays and len(arrays) != 1:
+            raise ValueError(f"a group with {len(arrays)} arrays and without multiscales metadata")
+        return _plain_level(arrays["0"] if "0" in arrays else next(iter(arrays.values())))
+    image = multiscales[0]
+    finest = image["datasets"][0]
+    array = group[finest["path"]]
+    scale = np.ones(array.ndim)
+    for item in (finest, image):
+        for step in item.get("coordinateTransformations", ()):
+            if step["type"] == "scale":
+                scale = scale * step["scale"]
+    return _Level(array, _axes(image.get("axes") or list("tczyx"), scale.tolist()))
+
+
+def _axes(axes: Sequence[str | dict], scale: Sequence[float]) -> tuple[_Axis, ...]:
+    """Return the axes of an image: names alone, or OME-Zarr's objects with name, type and unit."""
+    entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
+    kinds = {"t": "time", "c": "channel"}
+    return tuple(
+        _Axis(
+            entry["name"],
+            kinds.get(entry["name"], entry.get("type", "space")),
+            float(step),
+            entry.get("unit"),
+        )
+        for entry, step in zip(entries, scale, strict=False)
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> DatasetError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return DatasetError(
+        found=f"{path} cannot be read: {lines[-1]}",
+        expected="a Zarr array, or an OME-Zarr image (version 0.1 to 0.5)",
+        fix="copy or export the folder again",
+    )
+
+
+FORMAT = Format(
+    name="zarr",
+    expects="images/ with .zarr folders and labels/ or masks/, or OME-Zarr images with labels "
+    "inside",
+    is_found=is_found,
+    find_cases=find_cases,
+    read_image=read_image,
+    read_labels=read_labels,
+    read_extent=read_extent,
+)

@@ -1,0 +1,145 @@
+"""Channels and classes that nobody declared, as the files show them."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from autoseg.dataset.case import inspect_image, read_values
+from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.fixes import grey_threshold, label_finding, with_fix
+from autoseg.dataset.formats.format import Format
+from autoseg.dataset.formats.masks import suggested_labels
+from autoseg.dataset.label_values import MAX_UNDECLARED, found_labels
+from autoseg.dataset.problems import as_error, error_finding
+from autoseg.errors import AutosegError, DatasetError
+from autoseg.runtime.images import Image
+from autoseg.runtime.recipe import Labels
+
+NUM_READERS = 4
+"""Threads that look through masks without declared labels: decoding leaves Python's lock."""
+CHUNK = 1 << 20
+"""Voxels counted at a time: numpy counts eight bytes each."""
+
+
+class _Values(NamedTuple):
+    """What one case's labels hold."""
+
+    counts: Mapping[int, int]
+    """Voxels of each value, rising."""
+    problem: AutosegError | None
+
+
+def find_channels(dataset: Dataset, found_format: Format) -> tuple[str, ...]:
+    """Return names for the channels of images without declared ones, by the first one readable.
+
+    Raises
+    ------
+    DatasetProblems
+        No image can be read.
+    """
+    problems = []
+    for case in dataset.cases:
+        try:
+            return _channel_names(found_format.read_image(dataset, case))
+        except AutosegError as error:
+            problems.append(error_finding(error, case.images, case.id))
+    raise as_error(problems)
+
+
+def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
+    """Return the classes that stand in masks without declared labels.
+
+    Raises
+    ------
+    DatasetError
+        Masks are broken, smoothed, in colours, of one value, or of too many.
+    """
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        found = list(pool.map(lambda case: _values(dataset, case), dataset.cases))
+    problems = [
+        label_finding(dataset, case, entry.problem)
+        for case, entry in zip(dataset.cases, found, strict=True)
+        if entry.problem is not None
+    ]
+    if problems:
+        suggestion = suggested_labels(dataset)
+        if suggestion is not None:
+            raise suggestion
+        raise as_error([*problems, *_image_problems(dataset)])
+    richest = max(range(len(found)), key=lambda index: len(found[index].counts))
+    _refuse_grey(dataset.cases[richest], [entry.counts for entry in found])
+    try:
+        return found_labels({value for entry in found for value in entry.counts}, ignore)
+    except DatasetError as error:
+        name = ", ".join(dataset.cases[richest].labels)
+        where = f"{name} has {len(found[richest].counts)} values"
+        raise DatasetError(
+            found=f"{error.found}; {where}", expected=error.expected, fix=error.fix
+        ) from None
+
+
+def _channel_names(image: Image) -> tuple[str, ...]:
+    count = len(image.array)
+    if count == 3 and image.geometry.unit == "pixel" and len(image.shape) > 1:
+        return ("red", "green", "blue")
+    return ("image",) if count == 1 else tuple(f"channel_{index}" for index in range(count))
+
+
+def _image_problems(dataset: Dataset) -> list[Finding]:
+    """Return what is wrong with the images of a data set that is refused anyway."""
+    with ThreadPoolExecutor(2) as pool:
+        found = pool.map(lambda case: inspect_image(dataset, case)[1], dataset.cases)
+        return [f for findings in found for f in findings if f.severity == "error"]
+
+
+def _refuse_grey(case: Case, counts: Sequence[Mapping[int, int]]) -> None:
+    """Raise an error if masks without declared labels are smoothed or compressed binary ones."""
+    total: Counter[int] = Counter()
+    for one in counts:
+        total.update(one)
+    values = sorted(total)
+    cut = grey_threshold(np.array(values), np.array([total[value] for value in values]))
+    if cut is None:
+        return
+    fix = {"threshold": cut}
+    remedy = "declare the labels if they are classes; else export the masks without smoothing"
+    raise as_error(
+        [
+            Finding(
+                severity="error",
+                files=case.labels,
+                found=f"masks with {len(values)} grey values from 0 to {values[-1]}, most of them "
+                "near either end: binary masks that were smoothed, resized or stored as JPEG",
+                expected="two values, or one for each class",
+                remedy=with_fix(remedy, fix),
+                fix=fix,
+            )
+        ]
+    )
+
+
+def _values(dataset: Dataset, case: Case) -> _Values:
+    try:
+        mask = read_values(dataset, case, None)
+    except AutosegError as error:
+        return _Values({}, error)
+    if mask is None:
+        return _Values({0: 1}, None)
+    values, counts = _count(mask.array.ravel())
+    most = 16 * MAX_UNDECLARED
+    return _Values(dict(zip(values[:most].tolist(), counts[:most].tolist(), strict=True)), None)
+
+
+def _count(array: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the different values of (N,), rising, and how often they come."""
+    if array.dtype != np.uint8:
+        return np.unique(array, return_counts=True)
+    counts = np.zeros(256, np.int64)  # a third of the time of sorting
+    for start in range(0, len(array), CHUNK):
+        counts += np.bincount(array[start : start + CHUNK], minlength=256)
+    values = np.flatnonzero(counts)
+    return values, counts[values]
