@@ -30,6 +30,7 @@ def check(
     """
     from autoseg.cli import display
     from autoseg.cli.main import USER_ERROR
+    from autoseg.cli.progress import Progress
     from autoseg.pipeline.checking import CheckOptions, check_dataset, check_listing
 
     if skip_broken and not fix:
@@ -45,7 +46,7 @@ def check(
         skip_broken=skip_broken,
     )
     run = check_listing if headers else check_dataset
-    with display.Progress() as progress:
+    with Progress() as progress:
         outcome = run(wanted, lambda _, done, total: progress.update("check", done, total))
     if json_:
         display.print_json(content_of(outcome))

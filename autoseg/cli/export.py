@@ -16,6 +16,7 @@ def export(
 ) -> None:
     """Write the artifact model/ and model.zip, verified against the training framework."""
     from autoseg.cli import display
+    from autoseg.cli.progress import Progress
     from autoseg.cli.shared import open_workspace
     from autoseg.dataset.dataset import Dataset
     from autoseg.pipeline import finishing
@@ -24,7 +25,7 @@ def export(
     place = open_workspace(workspace)
     plan, dataset = load_plan(place.plan), Dataset.load(place.dataset)
     finishing.choose(plan, dataset, place)
-    with display.Progress() as progress:
+    with Progress() as progress:
         finishing.export(
             plan,
             dataset,

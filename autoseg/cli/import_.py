@@ -25,6 +25,7 @@ def import_(
 ) -> None:
     """Look at DATASET, show what is understood, write a spec to edit and a picture of cases."""
     from autoseg.cli import display
+    from autoseg.cli.progress import Progress
     from autoseg.dataset.spec import load_spec
     from autoseg.pipeline.import_facts import class_rows, facts, unknown
     from autoseg.pipeline.importing import ImportOptions, import_dataset
@@ -36,7 +37,7 @@ def import_(
         start=load_spec(spec) if spec else None,
         overwrite=overwrite,
     )
-    with display.Progress() as progress:
+    with Progress() as progress:
         imported = import_dataset(
             wanted, lambda _, done, total: progress.update("look", done, total)
         )

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from autoseg.cli import options
-from autoseg.cli.display import LINE_INTERVAL_S, print_json
+from autoseg.cli.display import print_json
+from autoseg.cli.progress import LINE_INTERVAL_S
 
 if TYPE_CHECKING:
     from autoseg.runtime.cases import Outcome

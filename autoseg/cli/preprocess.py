@@ -16,12 +16,13 @@ def preprocess(
 ) -> None:
     """Prepare all cases: crop, resample, normalise, store; `train` also does what is missing."""
     from autoseg.cli import display
+    from autoseg.cli.progress import Progress
     from autoseg.cli.shared import interruptible, open_workspace, typed
     from autoseg.pipeline.training import prepare_workspace
 
     place = open_workspace(workspace)
     names = parse.words(configurations) if configurations else None
-    with interruptible(typed()) as should_stop, display.Progress() as progress:
+    with interruptible(typed()) as should_stop, Progress() as progress:
         prepared = prepare_workspace(place, names, progress.on_event, should_stop)
     if json_:
         display.print_json({"workspace": str(place.root), "configurations": list(prepared)})

@@ -1,6 +1,7 @@
 """Training with its display, for the commands that train."""
 
 from autoseg.cli import display
+from autoseg.cli.progress import Progress
 from autoseg.cli.shared import interruptible
 from autoseg.pipeline.training import TrainOptions
 
@@ -13,7 +14,7 @@ def run_training(options: TrainOptions, *, as_json: bool) -> None:
     command = display.train_command(options.workspace)
     if options.command[1:2] == ("train",):
         command = options.command
-    with interruptible(command) as should_stop, display.Progress() as progress:
+    with interruptible(command) as should_stop, Progress() as progress:
         train_model(options, progress.on_event, should_stop)
     summary = summarise_run(options.workspace)
     if as_json:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from autoseg.cli import display
+from autoseg.cli import progress as module
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(display, "time", clock)
+    monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -27,7 +27,7 @@ def step(progress, done, **more):
 
 
 def test_lines_of_training_tell_the_time_that_is_left(clock, capsys):
-    with display.Progress() as progress:
+    with module.Progress() as progress:
         step(progress, 100)  # resumed: what was done before says nothing about the pace
         for done in (110, 120, 500):
             clock.now += 20
@@ -41,7 +41,7 @@ def test_lines_of_training_tell_the_time_that_is_left(clock, capsys):
 
 
 def test_lines_come_not_too_often_but_the_last_one_always(clock, capsys):
-    with display.Progress() as progress:
+    with module.Progress() as progress:
         for done in (1, 2, 500):
             clock.now += 1
             step(progress, done)
