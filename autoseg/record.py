@@ -1,11 +1,12 @@
 """The strict base of every record, and the one record that must load where only torch is there.
 
-`NetworkPlan` stands here and not in `autoseg.plan` so that the network and the training loop need
-nothing but torch, numpy, pydantic and this file.
+`NetworkPlan` and `LossPlan` stand here and not in `autoseg.plan` so that the network and the
+training loop need nothing but torch, numpy, pydantic and this file.
 """
 
 import hashlib
 import json
+import math
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
@@ -84,6 +85,16 @@ def _problems(error: ValidationError) -> list[str]:
     return lines
 
 
+BOTTLENECK_FACTOR = 4
+"""A bottleneck block's middle is this many times narrower than its output (He et al. 2016)."""
+EXPANSION_FACTOR = 2
+"""A MedNeXt block's middle is this many times wider than its input: the smallest published model's
+(Roy et al. 2023), because wider ones cost memory at full resolution."""
+
+MIN_SQUEEZED = 8
+"""Squeeze-and-excitation is no narrower: of one or two rectified features all may be dead."""
+
+
 class StagePlan(Record):
     """One resolution of the U-Net."""
 
@@ -92,20 +103,41 @@ class StagePlan(Record):
     strides: tuple[int, ...]
     """Downsampling on entering the stage; the first stage has ones."""
     num_blocks: int
-    """Convolutions (plain encoder) or residual blocks (residual encoder)."""
+    """Blocks of the encoder; a plain block is one convolution."""
 
 
 class NetworkPlan(Record):
     """Everything that defines a network's shape; the same plan always builds the same network."""
 
-    encoder: Literal["plain", "residual"]
+    encoder: Literal["plain", "residual", "bottleneck", "mednext"]
+    """Blocks of the encoder; all but plain ones stand beside a shortcut, behind a stem."""
     in_channels: int
     num_classes: int
     stages: tuple[StagePlan, ...]
     decoder_convs: int
     """Convolutions in each decoder stage."""
     num_supervised: int
-    """Resolutions with a head while training, the finest included; 1 is no deep supervision."""
+    """Resolutions with a head while training, the finest included; 1 is no deep supervision. In a
+    nested decoder they are depths instead, all at full resolution, the deepest first."""
+    decoder: Literal["plain", "attention", "nested"] = "plain"
+    """What becomes of the skips: joined as they are, gated before, or refined by nested blocks."""
+    upsampling: Literal["transposed", "linear", "shuffle"] = "transposed"
+    downsampling: Literal["strided", "max"] = "strided"
+    """By the stride of a stage's first block, or by max pooling before it."""
+    norm: Literal["instance", "batch", "group"] = "instance"
+    padding: Literal["same", "valid"] = "same"
+    """Valid convolutions see no padding, so that the output is smaller (see `output_margin`)."""
+    squeeze_reduction: int | None = None
+    """Squeeze-and-excitation in the encoder's blocks, this many times narrower; None: without."""
+    dropout: float = 0.0
+    """Probability of dropout after the lowest encoder stage, while training."""
+
+    @property
+    def variants(self) -> dict[str, object]:
+        """The fields with a default that have another value."""
+        fields = type(self).model_fields
+        optional = {key for key, field in fields.items() if not field.is_required()}
+        return {key: item for key, item in self if key in optional and item != fields[key].default}
 
     @property
     def dimensions(self) -> int:
@@ -115,10 +147,81 @@ class NetworkPlan(Record):
     @property
     def total_strides(self) -> tuple[int, ...]:
         """Product of all strides, per axis: what a patch must be divisible by."""
-        total = [1] * self.dimensions
-        for stage in self.stages:
-            total = [t * s for t, s in zip(total, stage.strides, strict=True)]
-        return tuple(total)
+        return self._strides_until(len(self.stages) - 1)
+
+    @property
+    def output_margin(self) -> tuple[int, ...]:
+        """Voxels by which the output is smaller than the input at each side, per axis.
+
+        A valid convolution of kernel k loses (k - 1) / 2 of its own voxels a side, each as many
+        of the input as the strides until there; 92 in Ronneberger et al. 2015, figure 1.
+        """
+        margin = [0] * self.dimensions
+        if self.padding == "same":
+            return tuple(margin)
+        last = len(self.stages) - 1
+        for level, stage in enumerate(self.stages):
+            convs = stage.num_blocks + (self.decoder_convs if level < last else 0)
+            axes = zip(stage.kernel_size, self._strides_until(level), strict=True)
+            for axis, (kernel, stride) in enumerate(axes):
+                margin[axis] += convs * (kernel // 2) * stride
+        return tuple(margin)
+
+    def _strides_until(self, level: int) -> tuple[int, ...]:
+        """Return the voxels of the input that a voxel of a stage spans, per axis."""
+        strides = [stage.strides for stage in self.stages[: level + 1]]
+        return tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+
+    def problems(self) -> list[str]:
+        """Return why the network cannot be built, one line a problem; nothing for a good plan."""
+        problems = []
+        if not 1 <= self.num_supervised <= max(1, len(self.stages) - 1):
+            problems.append(f"num_supervised is {self.num_supervised} of {len(self.stages)} stages")
+        if self.decoder_convs < 1:
+            problems.append(f"decoder_convs is {self.decoder_convs}, not 1 or more")
+        if not 0 <= self.dropout < 1:
+            problems.append(f"dropout is {self.dropout}, not from 0 to below 1")
+        if self.squeeze_reduction is not None and self.squeeze_reduction < 1:
+            problems.append(f"squeeze_reduction is {self.squeeze_reduction}, not 1 or more")
+        shape = (self.encoder, self.decoder, self.downsampling, self.num_supervised)
+        if self.padding == "valid" and shape != ("plain", "plain", "max", 1):
+            problems.append(
+                "padding is valid, which needs encoder plain, decoder plain, downsampling max"
+                " and num_supervised 1"
+            )
+        return problems
+
+
+class LossPlan(Record):
+    """Which loss, and its parameters; those that have no part in it keep their defaults."""
+
+    kind: str = "dice_ce"
+    """A key of `autoseg.plan.losses.LOSSES`."""
+    dice_power: Literal[1, 2] = 1
+    """Power of the probabilities in the denominator of Dice."""
+    class_weights: tuple[float, ...] = ()
+    """Weight of each class in the cross-entropy, background first."""
+    focal_gamma: float = 2.0
+    """Larger: voxels that are easy count less."""
+    focal_alpha: float | None = None
+    """Weight of foreground voxels, 1 - alpha of the background; None: all weigh 1."""
+    focal_dice_beta: float = 2.0
+    """Larger: classes that are easy count less."""
+    focal_tversky_gamma: float = 4 / 3
+    false_positive_weight: float = 0.3
+    false_negative_weight: float = 0.7
+    hardest_fraction: float = 0.1
+    """Part of the voxels that count, those with the largest loss."""
+    hardest_below: float = 0.7
+    """Voxels whose true class has less probability count in any case."""
+    cldice_weight: float = 0.5
+    """Of clDice; Dice has the rest."""
+    skeleton_iterations: int = 5
+    """Voxels from the centreline of the thickest tube to its surface."""
+    boundary_weight: float = 0.01
+    """Of the distance from the surface in voxels, beside Dice and cross-entropy."""
+    regions: tuple[tuple[int, ...], ...] = ()
+    """Indices of the classes that make up each region."""
 
 
 def autoseg_version() -> str:

@@ -134,6 +134,12 @@ def test_what_a_spec_leaves_out_is_inferred():
     assert set(dict(DatasetSpec()).values()) == {None, ()}
 
 
+def test_variants_are_the_fields_that_are_not_as_usual():
+    assert NETWORK.variants == {}
+    changed = NETWORK.revised(encoder="residual", norm="batch", dropout=0.1)
+    assert changed.variants == {"norm": "batch", "dropout": 0.1}
+
+
 def test_total_strides_multiply_over_stages():
     assert NETWORK.total_strides == (2, 4, 4)
     assert network((1, 1), (2, 2)).total_strides == (2, 2)

@@ -1,45 +1,35 @@
-"""Blocks of the U-Net.
+"""Blocks of the encoder; plain ones serve the decoder, too.
 
 Letters in shapes: B batch, C input channels, F features, S spatial axes (ZYX, YX or X).
 """
 
 from typing import final
 
-import torch
 from torch import Tensor, nn
 
-from autoseg.network.layers import LAYERS
+from autoseg.network.layers import Materials
+from autoseg.record import BOTTLENECK_FACTOR, EXPANSION_FACTOR, MIN_SQUEEZED
 
 SLOPE = 0.01
 """Slope of the leaky ReLU for negative values."""
 
-NORM_EPSILON = 1e-5
-
-
-def convolution(
-    in_channels: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...]
-) -> nn.Module:
-    """Return a convolution with bias that keeps the size up to its stride (odd kernels)."""
-    return LAYERS[len(kernel)].conv(
-        in_channels, features, kernel, stride, padding=tuple(size // 2 for size in kernel)
-    )
-
-
-def instance_norm(features: int, dimensions: int) -> nn.Module:
-    """Return an instance normalisation with learnt scale and shift."""
-    return LAYERS[dimensions].norm(features, eps=NORM_EPSILON, affine=True)
-
 
 @final
 class ConvBlock(nn.Module):
-    """Convolution, instance norm, leaky ReLU: (B, C, *S) -> (B, F, *S / stride)."""
+    """Convolution, normalisation, leaky ReLU: (B, C, *S) -> (B, F, *S / stride)."""
 
     def __init__(
-        self, in_channels: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...]
+        self,
+        in_channels: int,
+        features: int,
+        *,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        materials: Materials,
     ) -> None:
         super().__init__()
-        self.conv = convolution(in_channels, features, kernel=kernel, stride=stride)
-        self.norm = instance_norm(features, len(kernel))
+        self.conv = materials.conv(in_channels, features, kernel=kernel, stride=stride)
+        self.norm = materials.normalisation(features)
         self.activation = nn.LeakyReLU(SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -52,37 +42,42 @@ class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut: (B, C, *S) -> (B, F, *S / stride)."""
 
     def __init__(
-        self, in_channels: int, features: int, *, kernel: tuple[int, ...], stride: tuple[int, ...]
+        self,
+        in_channels: int,
+        features: int,
+        *,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        materials: Materials,
     ) -> None:
         super().__init__()
-        ones = (1,) * len(kernel)
-        self.first = ConvBlock(in_channels, features, kernel=kernel, stride=stride)
-        self.conv = convolution(features, features, kernel=kernel, stride=ones)
-        self.norm = instance_norm(features, len(kernel))
-        self.shortcut = shortcut(in_channels, features, stride)
+        ones = materials.ones
+        self.first = ConvBlock(
+            in_channels, features, kernel=kernel, stride=stride, materials=materials
+        )
+        self.conv = materials.conv(features, features, kernel=kernel, stride=ones)
+        self.norm = materials.normalisation(features)
+        self.squeeze = squeeze(features, materials)
+        self.shortcut = shortcut(in_channels, features, stride, materials)
         self.activation = nn.LeakyReLU(SLOPE, inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the block's features."""
-        change = self.norm(self.conv(self.first(x)))  # (B, F, *S / stride)
+        change = self.squeeze(self.norm(self.conv(self.first(x))))  # (B, F, *S / stride)
         return self.activation(change + self.shortcut(x))
 
-
-def shortcut(in_channels: int, features: int, stride: tuple[int, ...]) -> nn.Module:
-    """Return average pooling where the size changes, then a projection where the width does."""
-    layers = LAYERS[len(stride)]
-    steps: list[nn.Module] = []
-    if max(stride) > 1:
-        steps.append(layers.pool(stride, stride))
-    if in_channels != features:
-        steps.append(layers.conv(in_channels, features, 1, bias=False))
-        steps.append(instance_norm(features, len(stride)))
-    return nn.Sequential(*steps) if steps else nn.Identity()
+    def start(self) -> None:
+        """Let the block begin as its shortcut."""
+        nn.init.zeros_(self.norm.weight)  # pyright: ignore[reportArgumentType]
 
 
 @final
-class UpBlock(nn.Module):
-    """Upsample, join the skip, convolve: (B, C, *S), (B, F, *S * stride) -> (B, F, *S * stride)."""
+class BottleneckBlock(nn.Module):
+    """Narrow, convolve, widen, beside a shortcut: (B, C, *S) -> (B, F, *S / stride).
+
+    He et al. 2016, "Deep residual learning", figure 5; the stride is in the middle, where the
+    kernel sees every voxel.
+    """
 
     def __init__(
         self,
@@ -91,16 +86,106 @@ class UpBlock(nn.Module):
         *,
         kernel: tuple[int, ...],
         stride: tuple[int, ...],
-        num_convs: int,
+        materials: Materials,
     ) -> None:
         super().__init__()
-        self.upsample = LAYERS[len(kernel)].transposed_conv(in_channels, features, stride, stride)
-        ones = (1,) * len(kernel)
-        widths = [2 * features] + [features] * (num_convs - 1)
-        self.convs = nn.Sequential(
-            *(ConvBlock(width, features, kernel=kernel, stride=ones) for width in widths)
-        )
+        ones, middle = materials.ones, max(1, features // BOTTLENECK_FACTOR)
+        self.narrow = ConvBlock(in_channels, middle, kernel=ones, stride=ones, materials=materials)
+        self.middle = ConvBlock(middle, middle, kernel=kernel, stride=stride, materials=materials)
+        self.widen = materials.pointwise(middle, features)
+        self.norm = materials.normalisation(features)
+        self.squeeze = squeeze(features, materials)
+        self.shortcut = shortcut(in_channels, features, stride, materials)
+        self.activation = nn.LeakyReLU(SLOPE, inplace=True)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        """Return the features at the skip's resolution."""
-        return self.convs(torch.cat([self.upsample(x), skip], dim=1))
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's features."""
+        change = self.norm(self.widen(self.middle(self.narrow(x))))  # (B, F, *S / stride)
+        return self.activation(self.squeeze(change) + self.shortcut(x))
+
+    def start(self) -> None:
+        """Let the block begin as its shortcut."""
+        nn.init.zeros_(self.norm.weight)  # pyright: ignore[reportArgumentType]
+
+
+@final
+class MedNeXtBlock(nn.Module):
+    """Depthwise convolution, expand, project, beside a shortcut: (B, C, *S) -> (B, F, *S / stride).
+
+    After Roy et al. 2023, "MedNeXt", section 2.1: a normalisation after the depthwise convolution,
+    a GELU on the widened features, no activation at the end. The paper normalises each feature by
+    itself, which instance normalisation is. Where the size changes, the shortcut pools.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        features: int,
+        *,
+        kernel: tuple[int, ...],
+        stride: tuple[int, ...],
+        materials: Materials,
+    ) -> None:
+        super().__init__()
+        wide = EXPANSION_FACTOR * in_channels
+        self.depthwise = materials.conv(
+            in_channels, in_channels, kernel=kernel, stride=stride, groups=in_channels
+        )
+        self.norm = materials.normalisation(in_channels)
+        self.expand = materials.pointwise(in_channels, wide)
+        self.activation = nn.GELU()
+        self.project = materials.pointwise(wide, features)
+        self.squeeze = squeeze(features, materials)
+        self.shortcut = shortcut(in_channels, features, stride, materials)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the block's features."""
+        wide = self.activation(self.expand(self.norm(self.depthwise(x))))  # (B, 2C, *S / stride)
+        return self.squeeze(self.project(wide)) + self.shortcut(x)
+
+    def start(self) -> None:
+        """Let the block begin as its shortcut."""
+        nn.init.zeros_(self.project.weight)  # pyright: ignore[reportArgumentType]
+
+
+@final
+class SqueezeExcitation(nn.Module):
+    """Weigh each feature by what the whole image shows: (B, F, *S) -> (B, F, *S).
+
+    x * sigmoid(W2 relu(W1 mean(x))): Hu et al. 2018, "Squeeze-and-excitation networks",
+    equations 2 to 4.
+    """
+
+    def __init__(self, features: int, *, reduction: int, materials: Materials) -> None:
+        super().__init__()
+        middle = max(MIN_SQUEEZED, features // reduction)
+        self.narrow = materials.pointwise(features, middle)
+        self.activation = nn.ReLU(inplace=True)
+        self.widen = materials.pointwise(middle, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the weighted features."""
+        mean = x.mean(dim=tuple(range(2, x.ndim)), keepdim=True)  # (B, F, 1, ...)
+        return x * self.widen(self.activation(self.narrow(mean))).sigmoid()
+
+
+def squeeze(features: int, materials: Materials) -> nn.Module:
+    """Return squeeze-and-excitation, or nothing where the plan has none."""
+    reduction = materials.squeeze_reduction
+    if reduction is None:
+        return nn.Identity()
+    return SqueezeExcitation(features, reduction=reduction, materials=materials)
+
+
+def shortcut(
+    in_channels: int, features: int, stride: tuple[int, ...], materials: Materials
+) -> nn.Module:
+    """Return average pooling where the size changes, then a projection where the width does."""
+    layers = materials.layers
+    steps: list[nn.Module] = []
+    if max(stride) > 1:
+        steps.append(layers.average_pool(stride, stride))
+    if in_channels != features:
+        steps.append(layers.conv(in_channels, features, 1, bias=False))
+        steps.append(materials.normalisation(features))
+    return nn.Sequential(*steps) if steps else nn.Identity()

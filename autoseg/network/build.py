@@ -1,22 +1,34 @@
 """From a network plan to a network."""
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import nn
 
-from autoseg.network.blocks import SLOPE, ResidualBlock
+from autoseg.network.blocks import SLOPE
 from autoseg.network.unet import UNet
 from autoseg.record import NetworkPlan
+
+
+@runtime_checkable
+class Starting(Protocol):
+    """A module with a say in its first weights."""
+
+    def start(self) -> None:
+        """Change weights that have just been drawn."""
+        ...
 
 
 def build_network(plan: NetworkPlan) -> nn.Module:
     """Return the network of a plan; its weights are not drawn yet (see `initialise`).
 
     In training mode it returns a tuple of logits, finest first, where the plan supervises several
-    resolutions; otherwise logits (B, K, *S) of an input (B, C, *S).
+    outputs; otherwise logits (B, K, *S) of an input (B, C, *S), smaller by the plan's
+    `output_margin` at each side.
     """
-    most = max(1, len(plan.stages) - 1)
-    if not 1 <= plan.num_supervised <= most:
-        raise ValueError(f"{plan.num_supervised} supervised resolutions, not 1 to {most}")
+    problems = plan.problems()
+    if problems:
+        raise ValueError("; ".join(problems))
     return UNet(plan)
 
 
@@ -37,5 +49,5 @@ def initialise(model: nn.Module, seed: int) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
     for module in model.modules():
-        if isinstance(module, ResidualBlock):
-            nn.init.zeros_(module.norm.weight)  # pyright: ignore[reportArgumentType]
+        if isinstance(module, Starting):
+            module.start()

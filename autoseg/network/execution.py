@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from autoseg.network.unet import UNet
+
 Precision = Literal["fp32", "bf16", "fp16"]
 
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -24,6 +26,9 @@ class Execution:
     """As torch names it: "cpu", "cuda", "cuda:1", "mps"."""
     precision: Precision
     channels_last: bool = False
+    checkpointing: bool = False
+    """Training computes encoder stages and decoder blocks again in the backward pass: less memory,
+    more time, the same gradients."""
 
     @property
     def kind(self) -> str:
@@ -39,6 +44,8 @@ class Execution:
     def place(self, model: nn.Module) -> nn.Module:
         """Move a network to the device and layout; the same network comes back."""
         model.to(self.device)
+        if isinstance(model, UNet):
+            model.checkpointing = self.checkpointing
         if self.channels_last:
             for parameter in model.parameters():
                 layout = CHANNELS_LAST.get(parameter.ndim)

@@ -1,83 +1,139 @@
-"""The U-Net, one for 1D, 2D and 3D.
+"""The U-Net, one for 1D, 2D and 3D: encoder, decoder, heads.
 
 Letters in shapes: B batch, C input channels, F features, K classes, S spatial axes.
 """
 
-from itertools import pairwise
 from typing import final
 
 from torch import Tensor, nn
 
-from autoseg.network.blocks import ConvBlock, ResidualBlock, UpBlock
-from autoseg.network.layers import LAYERS
-from autoseg.record import NetworkPlan, StagePlan
+from autoseg.network.blocks import (
+    BottleneckBlock,
+    ConvBlock,
+    MedNeXtBlock,
+    ResidualBlock,
+    squeeze,
+)
+from autoseg.network.decoders import build_decoder
+from autoseg.network.layers import Materials
+from autoseg.network.recompute import called, recomputing
+from autoseg.record import NetworkPlan
+
+BLOCKS = {
+    "plain": ConvBlock,
+    "residual": ResidualBlock,
+    "bottleneck": BottleneckBlock,
+    "mednext": MedNeXtBlock,
+}
+"""Blocks of the encoder; all but plain ones stand behind a stem."""
 
 
 @final
 class UNet(nn.Module):
-    """Encoder, decoder with skips, and one head a supervised resolution."""
+    """Encoder, decoder with skips, and one head for each supervised output of the decoder."""
 
     def __init__(self, plan: NetworkPlan) -> None:
         super().__init__()
-        stages = plan.stages
-        block = ConvBlock if plan.encoder == "plain" else ResidualBlock
-        self.stem = _stem(plan)
-        widths = [_stem_width(plan), *(stage.features for stage in stages)]
+        materials = Materials.of(plan)
+        self.checkpointing = False
+        """Whether encoder stages and decoder blocks are computed again in the backward pass."""
+        self.stem = _stem(plan, materials)
         self.encoder = nn.ModuleList(
-            _stage(block, width, stage) for width, stage in zip(widths, stages, strict=False)
+            _stage(plan, level, materials) for level in range(len(plan.stages))
         )
-        self.decoder = nn.ModuleList(
-            UpBlock(
-                below.features,
-                stage.features,
-                kernel=stage.kernel_size,
-                stride=below.strides,
-                num_convs=plan.decoder_convs,
-            )
-            for stage, below in reversed(list(pairwise(stages)))
-        )
-        conv = LAYERS[plan.dimensions].conv
+        self.dropout = nn.Dropout(plan.dropout)
+        self.decoder = build_decoder(plan, materials)
         self.heads = nn.ModuleList(
-            conv(stage.features, plan.num_classes, 1) for stage in stages[: plan.num_supervised]
+            materials.pointwise(features, plan.num_classes) for features in _head_widths(plan)
         )
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """Return logits (B, K, *S); in training one tensor a head, finest first, if several."""
+        """Return logits (B, K, *S); in training one tensor a head, finest first, if several.
+
+        Valid convolutions take `output_margin` from each side of the logits.
+        """
         features = self.features(x)
         if self.training and len(self.heads) > 1:
             return tuple(head(level) for head, level in zip(self.heads, features, strict=False))
         return self.heads[0](features[0])
 
     def features(self, x: Tensor) -> list[Tensor]:
-        """Return the decoder's features (B, F, *S / total stride), finest first."""
-        x = self.stem(x)
+        """Return the features (B, F, *S / strides) of the heads, the final prediction's first."""
+        run = recomputing(self) if self.checkpointing and self.training else called
+        x = run(self.stem, x)
         skips = []
         for stage in self.encoder:
-            x = stage(x)
+            x = run(stage, x)
             skips.append(x)
-        levels = [skips.pop()]
-        for stage in self.decoder:
-            levels.append(stage(levels[-1], skips.pop()))
-        return levels[::-1]
+        skips[-1] = self.dropout(x)
+        return self.decoder(skips, run)
 
 
-def _stage(block: type[ConvBlock | ResidualBlock], width: int, stage: StagePlan) -> nn.Sequential:
-    """Return a stage's blocks; the first one strides."""
-    ones = (1,) * len(stage.strides)
-    blocks = [block(width, stage.features, kernel=stage.kernel_size, stride=stage.strides)]
-    for _ in range(stage.num_blocks - 1):
-        blocks.append(block(stage.features, stage.features, kernel=stage.kernel_size, stride=ones))
-    return nn.Sequential(*blocks)
+@final
+class ExactMaxPool(nn.Module):
+    """Max pooling (B, F, *S) -> (B, F, *S / stride) that refuses to drop what is left over."""
+
+    def __init__(self, stride: tuple[int, ...], materials: Materials) -> None:
+        super().__init__()
+        self.stride = stride
+        self.pool = materials.layers.max_pool(stride, stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the largest value of each cell."""
+        shape = tuple(x.shape[2:])
+        if any(size % step for size, step in zip(shape, self.stride, strict=True)):
+            raise ValueError(f"features of shape {shape} cannot be pooled by {self.stride}")
+        return self.pool(x)
 
 
-def _stem(plan: NetworkPlan) -> nn.Module:
-    """Return what stands before the first stage: one convolution before residual blocks."""
-    first = plan.stages[0]
+def _stem(plan: NetworkPlan, materials: Materials) -> nn.Module:
+    """Return what stands before the first stage: one convolution, except before plain blocks."""
     if plan.encoder == "plain":
         return nn.Identity()
-    ones = (1,) * plan.dimensions
-    return ConvBlock(plan.in_channels, first.features, kernel=first.kernel_size, stride=ones)
+    first = plan.stages[0]
+    return ConvBlock(
+        plan.in_channels,
+        first.features,
+        kernel=first.kernel_size,
+        stride=materials.ones,
+        materials=materials,
+    )
 
 
-def _stem_width(plan: NetworkPlan) -> int:
+def _stage(plan: NetworkPlan, level: int, materials: Materials) -> nn.Sequential:
+    """Return a stage's blocks; the first one strides, or max pooling stands before it."""
+    stage, block = plan.stages[level], BLOCKS[plan.encoder]
+    width, stride = _width_before(plan, level), stage.strides
+    steps: list[nn.Module] = []
+    if plan.downsampling == "max" and max(stride) > 1:
+        steps.append(ExactMaxPool(stride, materials))
+        stride = materials.ones
+    for _ in range(stage.num_blocks):
+        steps.append(
+            block(
+                width,
+                stage.features,
+                kernel=stage.kernel_size,
+                stride=stride,
+                materials=materials,
+            )
+        )
+        if plan.encoder == "plain" and plan.squeeze_reduction is not None:
+            # Hu et al. 2018, section 3: in plain networks behind each activation.
+            steps.append(squeeze(stage.features, materials))
+        width, stride = stage.features, materials.ones
+    return nn.Sequential(*steps)
+
+
+def _width_before(plan: NetworkPlan, level: int) -> int:
+    """Return the features that a stage takes."""
+    if level > 0:
+        return plan.stages[level - 1].features
     return plan.in_channels if plan.encoder == "plain" else plan.stages[0].features
+
+
+def _head_widths(plan: NetworkPlan) -> list[int]:
+    """Return the features that each head takes; a nested decoder's are all of full resolution."""
+    if plan.decoder == "nested":
+        return [plan.stages[0].features] * plan.num_supervised
+    return [stage.features for stage in plan.stages[: plan.num_supervised]]

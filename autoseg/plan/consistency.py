@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoseg.errors import PlanError
+from autoseg.plan.losses import loss_problems
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
 WEIGHT_TOLERANCE = 1e-6
@@ -79,8 +80,10 @@ def _network_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str]:
     total = network.total_strides
     if any(n < 1 or n % stride for n, stride in zip(item.patch_size, total, strict=True)):
         yield f"patch_size is {item.patch_size}, not divisible by the network's strides {total}"
-    if not 1 <= network.num_supervised <= max(1, len(network.stages) - 1):
-        yield f"network.num_supervised is {network.num_supervised} of {len(network.stages)} stages"
+    if network.padding == "valid":
+        yield "network.padding is valid: training and tiles cannot use its smaller output yet"
+    else:
+        yield from (f"network.{line}" for line in network.problems())
 
 
 def _recipe_problems(item: ConfigurationPlan) -> Iterator[str]:
@@ -110,3 +113,5 @@ def _training_problems(item: ConfigurationPlan) -> Iterator[str]:
         value = getattr(training, name)
         if not 0 <= value <= 1:
             yield f"training.{name} is {value}, not from 0 to 1"
+    num_classes = item.network.num_classes
+    yield from (f"training.loss.{line}" for line in loss_problems(training.loss, num_classes))

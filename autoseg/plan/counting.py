@@ -1,13 +1,16 @@
-"""Counting a network's parameters and operations from its plan; nothing is built or run."""
+"""Counting a network's parameters, operations and features from its plan; nothing is built.
+
+The layers follow `autoseg.network` block by block: what is built there is listed here.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from autoseg.record import NetworkPlan, StagePlan
+from autoseg.record import BOTTLENECK_FACTOR, EXPANSION_FACTOR, MIN_SQUEEZED, NetworkPlan, StagePlan
 
 
-class _Layer(NamedTuple):
+class Layer(NamedTuple):
     """A convolution (or transposed convolution) with the normalisation after it."""
 
     weights: int
@@ -15,6 +18,23 @@ class _Layer(NamedTuple):
     norm_values: int
     voxels: int
     """Positions at which the weights are applied."""
+    values: int
+    """What it puts out for one image."""
+
+
+class Block(NamedTuple):
+    """Where a block of the encoder stands."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    """Voxels of the kernel."""
+    voxels: int
+    """Of its output."""
+    stride: int
+    """Voxels of its input for one of its output."""
+    reduction: int | None
+    """Of squeeze-and-excitation."""
 
 
 def stage_voxels(stages: Sequence[StagePlan], patch_size: Sequence[int]) -> list[int]:
@@ -28,52 +48,142 @@ def stage_voxels(stages: Sequence[StagePlan], patch_size: Sequence[int]) -> list
 
 def num_parameters(network: NetworkPlan) -> int:
     """Return the number of trained values of the network, heads of deep supervision included."""
-    layers = _layers(network, network.total_strides)
+    shape = network.total_strides
+    layers = [*body_layers(network, shape), *head_layers(network, shape)]
     return sum(layer.weights + layer.biases + layer.norm_values for layer in layers)
 
 
 def forward_operations(network: NetworkPlan, patch_size: Sequence[int]) -> float:
-    """Return the floating-point operations of one image's forward pass (two a multiplication)."""
-    return 2.0 * sum(layer.weights * layer.voxels for layer in _layers(network, patch_size))
+    """Return the floating-point operations of one image's forward pass (two a multiplication).
+
+    Valid convolutions are counted like padded ones, which is too many.
+    """
+    layers = [*body_layers(network, patch_size), *head_layers(network, patch_size)]
+    return 2.0 * sum(layer.weights * layer.voxels for layer in layers)
 
 
-def _layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[_Layer]:
-    """Yield every convolution of the network."""
+def body_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
+    """Yield every convolution of encoder and decoder."""
     voxels = stage_voxels(network.stages, patch_size)
-    encoder = _residual_encoder if network.encoder == "residual" else _plain_encoder
-    yield from encoder(network, voxels)
-    finer, coarser = network.stages[:-1], network.stages[1:]
-    for level, (stage, below) in enumerate(zip(finer, coarser, strict=True)):
-        features, kernel = stage.features, math.prod(stage.kernel_size)
-        up = features * below.features * math.prod(below.strides)
-        yield _Layer(up, features, 0, voxels[level + 1])
-        for index in range(network.decoder_convs):
-            inputs = 2 * features if index == 0 else features
-            yield _Layer(inputs * features * kernel, features, 2 * features, voxels[level])
-    for level in range(network.num_supervised):
-        weights = network.stages[level].features * network.num_classes
-        yield _Layer(weights, network.num_classes, 0, voxels[level])
+    yield from _encoder(network, voxels)
+    for level in range(len(network.stages) - 1):
+        if network.decoder == "attention":
+            yield from _gate(network, level, voxels)
+        columns = len(network.stages) - 1 - level if network.decoder == "nested" else 1
+        for num_skips in range(1, columns + 1):
+            yield from _up_block(network, level, voxels, num_skips)
 
 
-def _plain_encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[_Layer]:
+def head_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
+    """Yield the convolution of every head, that of the final prediction first."""
+    voxels = stage_voxels(network.stages, patch_size)
+    for index in range(network.num_supervised):
+        level = 0 if network.decoder == "nested" else index
+        yield _bare(network.stages[level].features, network.num_classes, voxels[level])
+
+
+def _encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[Layer]:
+    block, first = BLOCKS[network.encoder], network.stages[0]
     inputs = network.in_channels
+    if network.encoder != "plain":
+        yield _conv(inputs, first.features, voxels[0], kernel=math.prod(first.kernel_size))
+        inputs = first.features
     for stage, size in zip(network.stages, voxels, strict=True):
-        for _ in range(stage.num_blocks):
-            weights = inputs * stage.features * math.prod(stage.kernel_size)
-            yield _Layer(weights, stage.features, 2 * stage.features, size)
+        stride = math.prod(stage.strides)
+        for index in range(stage.num_blocks):
+            place = Block(
+                inputs=inputs,
+                outputs=stage.features,
+                kernel=math.prod(stage.kernel_size),
+                voxels=size,
+                stride=stride if index == 0 and network.downsampling == "strided" else 1,
+                reduction=network.squeeze_reduction,
+            )
+            yield from block(place)
+            if place.reduction is not None:
+                middle = max(MIN_SQUEEZED, stage.features // place.reduction)
+                yield _bare(stage.features, middle, 1)
+                yield _bare(middle, stage.features, 1)
             inputs = stage.features
 
 
-def _residual_encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[_Layer]:
-    first = network.stages[0]
-    inputs = first.features
-    stem = network.in_channels * inputs * math.prod(first.kernel_size)
-    yield _Layer(stem, inputs, 2 * inputs, voxels[0])
-    for stage, size in zip(network.stages, voxels, strict=True):
-        features, kernel = stage.features, math.prod(stage.kernel_size)
-        for _ in range(stage.num_blocks):
-            yield _Layer(inputs * features * kernel, features, 2 * features, size)
-            yield _Layer(features * features * kernel, features, 2 * features, size)
-            if inputs != features:
-                yield _Layer(inputs * features, 0, 2 * features, size)  # the shortcut
-            inputs = features
+def _plain(block: Block) -> Iterator[Layer]:
+    yield _conv(block.inputs, block.outputs, block.voxels, kernel=block.kernel)
+
+
+def _residual(block: Block) -> Iterator[Layer]:
+    yield _conv(block.inputs, block.outputs, block.voxels, kernel=block.kernel)
+    yield _conv(block.outputs, block.outputs, block.voxels, kernel=block.kernel)
+    yield from _shortcut(block)
+
+
+def _bottleneck(block: Block) -> Iterator[Layer]:
+    middle = max(1, block.outputs // BOTTLENECK_FACTOR)
+    yield _conv(block.inputs, middle, block.voxels * block.stride)
+    yield _conv(middle, middle, block.voxels, kernel=block.kernel)
+    yield _conv(middle, block.outputs, block.voxels)
+    yield from _shortcut(block)
+
+
+def _mednext(block: Block) -> Iterator[Layer]:
+    wide = EXPANSION_FACTOR * block.inputs
+    depthwise = _conv(block.inputs, block.inputs, block.voxels, kernel=block.kernel)
+    yield depthwise._replace(weights=block.inputs * block.kernel)
+    yield _bare(block.inputs, wide, block.voxels)
+    yield _bare(wide, block.outputs, block.voxels)
+    yield from _shortcut(block)
+
+
+BLOCKS = {
+    "plain": _plain,
+    "residual": _residual,
+    "bottleneck": _bottleneck,
+    "mednext": _mednext,
+}
+"""The layers of each kind of block, its shortcut included."""
+
+
+def _shortcut(block: Block) -> Iterator[Layer]:
+    if block.inputs != block.outputs:
+        yield _conv(block.inputs, block.outputs, block.voxels)._replace(biases=0)
+    elif block.stride > 1:  # pooling alone
+        yield Layer(0, 0, 0, block.voxels, block.outputs * block.voxels)
+
+
+def _up_block(
+    network: NetworkPlan, level: int, voxels: Sequence[int], num_skips: int
+) -> Iterator[Layer]:
+    """Yield upsampling and convolutions of the block that leads to a level from the one below."""
+    stage, below = network.stages[level : level + 2]
+    features, step = stage.features, math.prod(below.strides)
+    values = features * voxels[level]
+    coarse = _bare(below.features, features, voxels[level + 1])
+    if network.upsampling == "linear":
+        yield coarse._replace(values=coarse.values + values)
+    else:
+        biases = features * step if network.upsampling == "shuffle" else features
+        yield coarse._replace(weights=coarse.weights * step, biases=biases, values=values)
+    for index in range(network.decoder_convs):
+        inputs = (1 + num_skips) * features if index == 0 else features
+        yield _conv(inputs, features, voxels[level], kernel=math.prod(stage.kernel_size))
+
+
+def _gate(network: NetworkPlan, level: int, voxels: Sequence[int]) -> Iterator[Layer]:
+    """Yield the convolutions of an attention gate; the gated skip counts as a value, too."""
+    stage, below = network.stages[level : level + 2]
+    middle, coarse = max(1, stage.features // 2), voxels[level + 1]
+    skip = _bare(stage.features, middle, coarse, kernel=math.prod(below.strides))
+    yield skip._replace(biases=0)
+    yield _bare(below.features, middle, coarse)
+    weight = _bare(middle, 1, coarse)
+    yield weight._replace(values=coarse + stage.features * voxels[level])
+
+
+def _conv(inputs: int, outputs: int, voxels: int, *, kernel: int = 1) -> Layer:
+    """Return a convolution with bias and normalisation; the kernel is given by its voxels."""
+    return Layer(inputs * outputs * kernel, outputs, 2 * outputs, voxels, outputs * voxels)
+
+
+def _bare(inputs: int, outputs: int, voxels: int, *, kernel: int = 1) -> Layer:
+    """Return a convolution with bias, without normalisation."""
+    return _conv(inputs, outputs, voxels, kernel=kernel)._replace(norm_values=0)

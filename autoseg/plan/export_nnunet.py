@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
@@ -69,6 +70,13 @@ def _configuration(plan: Plan, item: ConfigurationPlan) -> dict[str, Any]:
 
 def _architecture(item: ConfigurationPlan) -> dict[str, Any]:
     network = item.network
+    if network.encoder not in ARCHITECTURES or network.variants:
+        words = {"encoder": network.encoder, **network.variants}
+        raise PlanError(
+            found=f"{item.name}.network with {', '.join(f'{k}={v}' for k, v in words.items())}",
+            expected=f"nnU-Net's: encoder {' or '.join(ARCHITECTURES)}, no variant",
+            fix="leave out --export-nnunet, or the --set that changes the network",
+        )
     stages, dims = network.stages, network.dimensions
     return {
         "network_class_name": ARCHITECTURES[network.encoder],

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from autoseg.machine import Precision
-from autoseg.plan.counting import num_parameters, stage_voxels
+from autoseg.plan.counting import body_layers, num_parameters, stage_voxels
 from autoseg.record import NetworkPlan
 
 BYTES_PER_VALUE = {"fp16": 6.0, "bf16": 12.0, "fp32": 23.0}
@@ -21,7 +21,8 @@ def feature_values(network: NetworkPlan, patch_size: Sequence[int], num_outputs:
     """Return how many values the convolutions of the network put out for one image.
 
     nnU-Net's measure of memory: convolutions, transposed convolutions and the finest head;
-    normalisation, activation and the heads of deep supervision are not counted.
+    normalisation, activation and the heads of deep supervision are not counted. A nested decoder's
+    heads are, because all are of full resolution.
 
     Parameters
     ----------
@@ -30,21 +31,11 @@ def feature_values(network: NetworkPlan, patch_size: Sequence[int], num_outputs:
     num_outputs
         Entries of the label table (nnU-Net counts the ignore label among them).
     """
-    voxels = stage_voxels(network.stages, patch_size)
-    residual = network.encoder == "residual"
-    values = network.stages[0].features * voxels[0] if residual else 0  # the stem
-    features_before = network.stages[0].features
-    for stage, size in zip(network.stages, voxels, strict=True):
-        convs = 2 * stage.num_blocks if residual else stage.num_blocks
-        if residual and (stage.features != features_before or math.prod(stage.strides) > 1):
-            convs += 1  # the shortcut
-        values += convs * stage.features * size
-        features_before = stage.features
-    for stage, size in zip(network.stages[:-1], voxels[:-1], strict=True):
-        values += (network.decoder_convs + 1) * stage.features * size
-    if len(network.stages) > 1:
-        values += num_outputs * voxels[0]
-    return values
+    values = sum(layer.values for layer in body_layers(network, patch_size))
+    if len(network.stages) == 1:
+        return values
+    num_heads = network.num_supervised if network.decoder == "nested" else 1
+    return values + num_heads * num_outputs * stage_voxels(network.stages, patch_size)[0]
 
 
 def training_memory(

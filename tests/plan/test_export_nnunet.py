@@ -1,6 +1,10 @@
 import json
 
+import pytest
+
+from autoseg.errors import PlanError
 from autoseg.plan.export_nnunet import to_nnunet
+from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.registry import load_planner
 from autoseg.testing.fingerprints import fingerprint_of, request_of
 
@@ -35,3 +39,12 @@ def test_residual_encoders_are_named_as_nnunet_names_them():
 def test_images_become_volumes_of_one_slice():
     plans = exported("nnunet", [(200, 300)] * 5, (1.0, 1.0))
     assert plans["transpose_forward"] == plans["transpose_backward"] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("change", ["encoder=mednext", "norm=batch", "decoder=nested"])
+def test_a_network_that_nnunet_does_not_have_is_refused(change):
+    fingerprint = fingerprint_of([(64, 64, 64)] * 20)
+    plan = load_planner("nnunet")(request_of(fingerprint))
+    changed = apply_overrides(plan, [f"3d_fullres.network.{change}"])
+    with pytest.raises(PlanError, match=change):
+        to_nnunet(changed, fingerprint)

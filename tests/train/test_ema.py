@@ -56,3 +56,12 @@ def test_average_is_ready_to_predict_and_apart_from_the_network():
     assert not any(parameter.requires_grad for parameter in ema.model.parameters())
     set_all(model, 3.0)
     assert weight(ema.model).item() == 0
+
+
+def test_running_statistics_are_averaged_with_the_weights():
+    model = nn.BatchNorm1d(1)
+    ema = Ema(model, 0.9)
+    model(torch.tensor([[9.0], [11.0]]))  # a tenth of the mean of 10 is taken in
+    ema.update(10_000)
+    average: Any = ema.model
+    assert average.running_mean.item() == pytest.approx(0.1)

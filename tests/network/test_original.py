@@ -1,0 +1,80 @@
+"""The original U-Net: Ronneberger et al. 2015, padded and with valid convolutions."""
+
+import pytest
+import torch
+
+from autoseg.network.build import build_network
+from autoseg.record import NetworkPlan, StagePlan
+
+VALID = {"padding": "valid", "downsampling": "max", "num_supervised": 1, "norm": "batch"}
+
+
+def original(**changes):
+    """Return the network of figure 1, with batch normalisation."""
+    stages = tuple(
+        StagePlan(features=features, kernel_size=(3, 3), strides=(stride,) * 2, num_blocks=2)
+        for features, stride in ((64, 1), (128, 2), (256, 2), (512, 2), (1024, 2))
+    )
+    values = {
+        "encoder": "plain",
+        "in_channels": 3,
+        "num_classes": 1,
+        "stages": stages,
+        "decoder_convs": 2,
+        "num_supervised": 1,
+        "downsampling": "max",
+        "norm": "batch",
+    }
+    return NetworkPlan(**{**values, **changes})
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_the_original_network_has_the_known_number_of_parameters(padding):
+    with torch.device("meta"):
+        model = build_network(original(padding=padding))
+    assert sum(parameter.numel() for parameter in model.parameters()) == 31_043_521
+
+
+def test_the_original_network_turns_572_pixels_into_388():
+    plan = original(padding="valid")
+    with torch.device("meta"):
+        model = build_network(plan).eval()
+        assert model(torch.empty(1, 3, 572, 572)).shape == (1, 1, 388, 388)
+    assert plan.output_margin == (92, 92)
+
+
+def test_a_padded_network_has_no_margin(make_plan):
+    assert make_plan(dimensions=3).output_margin == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "shape"), [(1, (56,)), (2, (36, 56)), (3, (36, 40, 48))], ids=str
+)
+def test_a_valid_network_loses_its_margin(make_plan, make_network, dimensions, shape):
+    plan = make_plan(dimensions=dimensions, **VALID)
+    logits = make_network(dimensions=dimensions, **VALID).eval()(torch.randn(1, 2, *shape))
+    lost = [size - left for size, left in zip(shape, logits.shape[2:], strict=True)]
+    assert lost == [2 * margin for margin in plan.output_margin]
+
+
+@pytest.mark.parametrize("upsampling", ["transposed", "shuffle"])
+def test_a_valid_network_sees_no_border(make_network, upsampling):
+    """A tile anywhere gives what the whole image gives there: there is nothing to blend."""
+    model = make_network(**VALID, upsampling=upsampling).eval()
+    image = torch.randn(1, 2, 48, 88)
+    tile = image[..., 4:44, 16:72]
+    whole, part = model(image), model(tile)
+    height, width = part.shape[2:]
+    expected = whole[..., 4 : 4 + height, 16 : 16 + width]
+    torch.testing.assert_close(part, expected)
+
+
+def test_a_valid_network_refuses_sizes_that_do_not_pool_evenly(make_network):
+    with pytest.raises(ValueError, match="cannot be pooled"):
+        make_network(**VALID).eval()(torch.randn(1, 2, 33, 56))
+
+
+def test_gradients_reach_every_parameter_of_a_valid_network(make_network):
+    model = make_network(**VALID)
+    model(torch.randn(2, 2, 36, 60)).square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
