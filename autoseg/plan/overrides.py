@@ -37,7 +37,9 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     """Return the plan with "3d_fullres.batch_size=4" and the like applied, costs adjusted.
 
     A key starts with a configuration's name or a field of the plan; entries of lists are given by
-    their index. Values are JSON, or numbers separated by commas, or plain words.
+    their index. `loss` means the training loss of every configuration, `3d_fullres.loss` that of
+    one; set to a word, it is the kind of loss. Values are JSON, or numbers separated by commas, or
+    plain words.
 
     Raises
     ------
@@ -49,8 +51,11 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
         return plan
     content = json.loads(plan.to_json())
     parsed = [_parse(text) for text in assignments]
+    names = [item["name"] for item in content["configurations"]]
     for assignment in parsed:
-        _assign(content, assignment)
+        for single in _of_losses(assignment, names):
+            _assign(content, single)
+    _fill_regions(content)
     try:
         changed = Plan.from_json(json.dumps(content), "plan")
     except AutosegError as error:
@@ -93,10 +98,32 @@ def _value(text: str) -> object:
         return text
 
 
+def _of_losses(assignment: _Assignment, names: Sequence[str]) -> list[_Assignment]:
+    """Return what an assignment means where its key is short for training losses, or itself."""
+    keys = assignment.keys
+    owners, rest = ([keys[0]], keys[1:]) if keys[0] in names else (names, keys)
+    if rest[:2] == ("training", "loss"):
+        rest = rest[1:]
+    elif rest[:1] != ("loss",):
+        return [assignment]
+    if rest == ("loss",) and isinstance(assignment.value, str):
+        rest = ("loss", "kind")
+    return [assignment._replace(keys=(owner, "training", *rest)) for owner in owners]
+
+
+def _fill_regions(content: dict[str, Any]) -> None:
+    """Give the loss of regions those of the data set where the user named none."""
+    regions = [region["classes"] for region in content["labels"]["regions"]]
+    for item in content["configurations"]:
+        loss = item["training"]["loss"]
+        if loss["kind"] == "regions" and not loss["regions"]:
+            loss["regions"] = regions
+
+
 def _assign(content: dict[str, Any], assignment: _Assignment) -> None:
     """Set one value in a plan's JSON form."""
     configurations = {item["name"]: item for item in content["configurations"]}
-    place: Any = {**content, **configurations}
+    place: Any = {**content, **configurations, "loss": None}  # "loss" is in place of longer keys
     *path, last = assignment.keys
     for key in path:
         place = place[_index(place, key, assignment)]

@@ -2,7 +2,8 @@
 
 from typing import Literal
 
-from autoseg.record import NetworkPlan, Record
+from autoseg.record import LossPlan, NetworkPlan, Record
+from autoseg.runtime.geometry import Unit
 from autoseg.runtime.recipe import Labels, Recipe
 
 
@@ -70,6 +71,7 @@ class TrainingPlan(Record):
     default_steps: int | None
     """Steps when neither budget nor steps are given; None: `default_budget_s` decides."""
     default_budget_s: float | None
+    loss: LossPlan = LossPlan()
 
 
 class Cost(Record):
@@ -117,7 +119,7 @@ class Plan(Record):
     dataset_name: str
     fingerprint_digest: str
     labels: Labels
-    unit: Literal["mm", "pixel"]
+    unit: Unit
     configurations: tuple[ConfigurationPlan, ...]
     num_folds: int
     seed: int

@@ -12,6 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.check.pairs import mirror_pairs
 from autoseg.fingerprint.fingerprint import Fingerprint, Intensities
 from autoseg.runtime.recipe import Channel
 
@@ -187,6 +188,19 @@ def _channel(name: str, known: Intensities, *, use_mask: bool) -> Channel:
     if scheme == "unit":
         return Channel(name=name, scheme="unit")
     return Channel(name=name, scheme="zscore", use_mask=use_mask)
+
+
+def mirror_axes(fingerprint: Fingerprint, grid: Grid, num_axes: int) -> tuple[int, ...]:
+    """Return the axes of a network along which mirroring swaps no left with its right.
+
+    Parameters
+    ----------
+    num_axes
+        Of the network: the last ones of the prepared image.
+    """
+    swapping = {pair.axis for pair in mirror_pairs(fingerprint)}
+    order = grid.transpose[-num_axes:]
+    return tuple(index for index, axis in enumerate(order) if axis not in swapping)
 
 
 def largest_batch(num_voxels: float, patch_size: Sequence[int], max_covered: float) -> int:

@@ -114,16 +114,16 @@ def _slice_of(dataset: Dataset, case: Case, prediction_path: Path) -> _Slice | N
     prediction = to_classes(read_labels(prediction_path).array[0], dataset.labels)
     if not image.shape == reference.shape == prediction.shape:
         return None
-    plane, spacing, view = _choose_plane(image, reference, prediction)
+    plane, spacing, view = choose_plane(image, reference, prediction)
     reference, prediction = reference[plane], prediction[plane]
-    zoom = _zoom(reference, prediction)
-    picture = _window(image.array[(slice(None), *plane)])[zoom]
+    zoom = zoom_box(reference, prediction)
+    picture = as_picture(image.array[(slice(None), *plane)])[zoom]
     if picture.shape[:2] != image.shape[-2:] and image.array.ndim == 3:
         view = "zoomed"
     return _Slice(picture, reference[zoom], prediction[zoom], spacing[0] / spacing[1], view)
 
 
-def _choose_plane(
+def choose_plane(
     image: Image, reference: NDArray, prediction: NDArray
 ) -> tuple[tuple[int | slice, ...], tuple[float, ...], str]:
     """Return the index of a slice, the spacing of its axes, and its name.
@@ -145,7 +145,7 @@ def _choose_plane(
     return plane, tuple(spacing[other] for other in others), view
 
 
-def _zoom(reference: NDArray, prediction: NDArray) -> tuple[slice, ...]:
+def zoom_box(reference: NDArray, prediction: NDArray) -> tuple[slice, ...]:
     """Return the box around all foreground with some room, or everything."""
     mask = (reference > 0) | (prediction > 0)
     if not mask.any():
@@ -159,7 +159,7 @@ def _zoom(reference: NDArray, prediction: NDArray) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def _window(channels: NDArray) -> NDArray:
+def as_picture(channels: NDArray) -> NDArray:
     """Return (C, H, W) as a picture: colours as they are, else the first channel, windowed."""
     if len(channels) == 3 and channels.dtype == np.uint8:
         return np.moveaxis(channels, 0, -1) / 255
@@ -206,15 +206,15 @@ def _draw_panel(
             tint = np.zeros((*mask.shape, 4))
             tint[mask] = (*_rgb(colour(index - 1)), 0.28)
             axes.imshow(tint, aspect=shown.aspect)
-            _contour(axes, mask, colors=colour(index - 1), linewidths=1.6)
+            draw_contour(axes, mask, colors=colour(index - 1), linewidths=1.6)
     if outline is not None:
         for index in (int(value) for value in np.unique(outline) if value > 0):
             mask = outline == index
-            _contour(axes, mask, colors="black", linewidths=1.8, alpha=0.5)
-            _contour(axes, mask, colors="white", linewidths=0.9, linestyles=[(0, (3, 2))])
+            draw_contour(axes, mask, colors="black", linewidths=1.8, alpha=0.5)
+            draw_contour(axes, mask, colors="white", linewidths=0.9, linestyles=[(0, (3, 2))])
 
 
-def _contour(axes: "Axes", mask: NDArray[np.bool_], **style: object) -> None:
+def draw_contour(axes: "Axes", mask: NDArray[np.bool_], **style: object) -> None:
     """Draw the border of a mask, also along the picture's edge."""
     height, width = mask.shape
     padded = np.pad(mask, 1)

@@ -9,7 +9,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from autoseg.plan.plan import Plan
+from autoseg.plan.losses import LOSSES
+from autoseg.plan.plan import Plan, TrainingPlan
 from autoseg.record import NetworkPlan, autoseg_version
 from autoseg.report import results
 from autoseg.report.contents import Contents, read_contents
@@ -51,8 +52,15 @@ def render_html(contents: Contents, overlays: tuple[Overlay, ...]) -> str:
     )
     environment.filters.update(FILTERS)
     environment.globals.update(colour=colour, progress=results.progress, stage_shapes=stage_shapes)
+    environment.globals.update(loss_words=loss_words)
     template = environment.from_string(_resource(TEMPLATE))
     return template.render(**_context(contents, overlays)).strip() + "\n"
+
+
+def loss_words(training: TrainingPlan) -> str:
+    """Return what a loss is in words."""
+    words = LOSSES[training.loss.kind][0]
+    return words.replace("Dice", "batch Dice") if training.batch_dice else words
 
 
 def stage_shapes(patch_size: tuple[int, ...], network: NetworkPlan) -> list[tuple[int, ...]]:
@@ -84,6 +92,7 @@ def _context(contents: Contents, overlays: tuple[Overlay, ...]) -> dict[str, Any
         "class_facts": class_facts(fingerprint) if fingerprint else (),
         "spreads": spreads(fingerprint) if fingerprint else (),
         "scored": scored,
+        "postprocessed": results.postprocessed,
         "max_class_columns": results.MAX_CLASS_COLUMNS,
         "only_unscored": results.only_unscored(contents),
         "training": results.configuration_training(contents),
@@ -123,6 +132,9 @@ def _tiles(
         best = scored[0]
         dice, nsd = best.summary.foreground.dice, best.summary.foreground.nsd
         tiles.append(("Mean Dice", number(dice.mean), interval(dice)))
+        processed = results.postprocessed(contents, best)
+        if processed is not None:
+            tiles.append(("With post-processing", number(processed), "mean Dice, cross-fitted"))
         if contents.plan:
             tolerance = f"within {contents.plan.nsd_tolerance:g} {contents.plan.unit}"
             tiles.append(("Mean NSD", number(nsd.mean), tolerance))

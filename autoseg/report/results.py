@@ -75,6 +75,17 @@ def configuration_results(contents: Contents) -> tuple[ConfigurationResults, ...
     return tuple(found)
 
 
+def postprocessed(contents: Contents, item: ConfigurationResults) -> float | None:
+    """Return a configuration's cross-fitted mean Dice with post-processing; None where it has none.
+
+    The scores of `item` itself are of predictions as the network gives them.
+    """
+    choice = contents.postprocessing
+    if choice is None or not choice.steps or choice.configuration != item.name:
+        return None
+    return choice.dice_cross_fitted
+
+
 def configuration_training(contents: Contents) -> tuple[ConfigurationTraining, ...]:
     """Return folds and learning curves of each configuration whose training has begun."""
     names = dict.fromkeys(item.configuration for item in contents.folds)

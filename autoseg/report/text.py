@@ -1,8 +1,10 @@
 """Numbers as people read them."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from autoseg.evaluate.statistics import MetricSummary
+if TYPE_CHECKING:  # the command line imports this module at once
+    from autoseg.evaluate.statistics import MetricSummary
 
 MISSING = "–"  # noqa: RUF001 (a dash for a cell without a value)
 
@@ -34,7 +36,7 @@ def percent(value: float | None, digits: int = 1) -> str:
     return MISSING if value is None else f"{100 * value:.{digits}f} %"
 
 
-def interval(item: MetricSummary, digits: int = 3) -> str:
+def interval(item: "MetricSummary", digits: int = 3) -> str:
     """Return the limits of a confidence interval."""
     if item.low is None or item.high is None:
         return ""

@@ -1,6 +1,8 @@
 """What is trained: network, optimiser and averaged weights of a plan, drawn from its seed."""
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from autoseg.network.build import build_network, initialise
@@ -8,7 +10,7 @@ from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan, TrainingPlan
 from autoseg.train.ema import Ema
 from autoseg.train.loop import Learner
-from autoseg.train.loss import DeepSupervised, DiceAndCrossEntropy
+from autoseg.train.loss import DeepSupervised, build_named_loss
 
 FUSED_KINDS = ("cpu", "cuda")
 """Kinds of devices whose optimisers change all weights in one pass."""
@@ -31,8 +33,17 @@ def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: 
 
 def build_loss(training: TrainingPlan) -> nn.Module:
     """Return the loss of a plan."""
-    inner = DiceAndCrossEntropy(batch_dice=training.batch_dice)
+    inner = build_named_loss(
+        training.loss, batch_dice=training.batch_dice, distance_transform=_distances
+    )
     return DeepSupervised(inner, weights=training.supervision_weights)
+
+
+def _distances(mask: NDArray[np.bool_]) -> NDArray[np.floating]:
+    """Return the distance of each True voxel to the nearest False one, voxels."""
+    from scipy.ndimage import distance_transform_edt
+
+    return np.asarray(distance_transform_edt(mask))
 
 
 def _scaler(execution: Execution) -> torch.amp.GradScaler:

@@ -1,38 +1,84 @@
-"""Cross entropy plus soft Dice on class indices, with deep supervision.
+"""Losses by name, each a weighted sum of terms, with deep supervision.
 
-Letters in shapes: B batch, K classes, S spatial axes, V voxels of one image. Class 0 is background.
+Logits are (B, K, *S), labels class indices (B, *S) with IGNORE where nothing counts; no one-hot
+target is made. What each term computes, and from which paper, is said where it is defined, in
+`autoseg.train.loss_terms`.
+
+Letters in shapes: B batch, K classes, S spatial axes. Class 0 is background.
 """
 
-from collections.abc import Callable
-from typing import Any, final
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
-IGNORE = -1
-"""The label of voxels that count in neither term."""
+from autoseg.record import LossPlan
+from autoseg.train.loss_terms.boundary import Boundary, DistanceTransform
+from autoseg.train.loss_terms.centreline import CentrelineDice
+from autoseg.train.loss_terms.overlap import Dice, FocalDice, GeneralisedDice, Tversky
+from autoseg.train.loss_terms.prediction import Prediction, Term
+from autoseg.train.loss_terms.regions import RegionCrossEntropy, RegionDiceAndCrossEntropy
+from autoseg.train.loss_terms.sums import IGNORE as IGNORE
+from autoseg.train.loss_terms.voxelwise import CrossEntropy, Focal, HardestCrossEntropy
 
-SMOOTH = 1e-5
-"""Added above and below in Dice, so that a class that is absent and not predicted scores 1."""
+Terms = tuple[tuple[float, Term], ...]
+
+
+class SegmentationLoss(Protocol):
+    """What compares logits (B, K, *S) with labels (B, *S)."""
+
+    def __call__(
+        self, logits: Tensor, labels: Tensor, annotated: Tensor | None = None, /
+    ) -> Tensor:
+        """Return a scalar; `annotated` (B, K) says which classes each image annotates."""
+        ...
+
+
+@final
+class Loss(nn.Module):
+    """The weighted sum of terms."""
+
+    def __init__(self, terms: Terms) -> None:
+        super().__init__()
+        self.terms = terms
+
+    def forward(self, logits: Tensor, labels: Tensor, annotated: Tensor | None = None) -> Tensor:
+        """Return the loss of logits (B, K, *S) for labels (B, *S).
+
+        Parameters
+        ----------
+        annotated : (B, K) bool
+            Which classes each image annotates, if not all: see `Prediction`.
+        """
+        prediction = Prediction(logits, labels, annotated)
+        return torch.stack([weight * term(prediction) for weight, term in self.terms]).sum()
 
 
 @final
 class DiceAndCrossEntropy(nn.Module):
-    """Mean cross entropy minus mean soft Dice of the foreground classes.
+    """Mean cross entropy minus mean soft Dice of the foreground classes, nnU-Net's loss.
+
+    Isensee et al. 2021 (doi:10.1038/s41592-020-01008-z): -1 when all is right. The gradient is
+    that of the sum of the terms `CrossEntropy` and `Dice`, which is 1 higher.
 
     Parameters
     ----------
     batch_dice
         Dice over the whole batch taken together instead of the mean over its images.
+    power
+        Of the probabilities in the denominator of Dice, 1 or 2.
     """
 
-    def __init__(self, *, batch_dice: bool) -> None:
+    def __init__(self, *, batch_dice: bool, power: int = 1) -> None:
         super().__init__()
-        self.batch_dice = batch_dice
+        self.dice = Dice(batch=batch_dice, power=power)
 
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, labels: Tensor, annotated: Tensor | None = None) -> Tensor:
         """Return the loss of logits (B, K, *S) for labels (B, *S) of 0 to K - 1 or IGNORE."""
-        return _DiceAndCrossEntropy.apply(logits, labels, self.batch_dice)  # pyright: ignore
+        prediction = Prediction(logits, labels, annotated)
+        return self.dice(prediction) - 1 + CrossEntropy()(prediction)
 
 
 @final
@@ -42,27 +88,43 @@ class DeepSupervised(nn.Module):
     Parameters
     ----------
     loss
-        Called with logits (B, K, *S) and labels (B, *S).
+        Called with logits (B, K, *S) and labels (B, *S), and with `annotated` if it is given.
     weights
         Weight of each resolution, finest first.
     """
 
-    def __init__(
-        self, loss: Callable[[Tensor, Tensor], Tensor], *, weights: tuple[float, ...]
-    ) -> None:
+    def __init__(self, loss: Callable[..., Tensor], *, weights: tuple[float, ...]) -> None:
         super().__init__()
         self.loss = loss
         self.weights = weights
 
-    def forward(self, logits: Tensor | tuple[Tensor, ...], labels: Tensor) -> Tensor:
-        """Return the loss of logits, finest first, for labels (B, *S)."""
+    def forward(
+        self,
+        logits: Tensor | tuple[Tensor, ...],
+        labels: Tensor,
+        annotated: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of logits, finest first, for labels (B, *S).
+
+        The finest logits may be smaller than the labels, by the same margin at both sides: then a
+        network without padding made them, and the labels' margin does not count.
+        """
         levels = (logits,) if isinstance(logits, Tensor) else logits
+        labels = crop_labels(labels, tuple(levels[0].shape[2:]))
+        known = () if annotated is None else (annotated,)
         terms = [
-            weight * self.loss(level, downsample_labels(labels, tuple(level.shape[2:])))
+            weight * self.loss(level, downsample_labels(labels, tuple(level.shape[2:])), *known)
             for weight, level in zip(self.weights, levels, strict=True)
             if weight > 0
         ]
         return torch.stack(terms).sum()
+
+
+def crop_labels(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the centre of labels (B, *S), of `shape`."""
+    margins = [(n - m) // 2 for n, m in zip(labels.shape[1:], shape, strict=True)]
+    box = (slice(start, start + m) for start, m in zip(margins, shape, strict=True))
+    return labels[(slice(None), *box)]
 
 
 def downsample_labels(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -77,66 +139,62 @@ def downsample_labels(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
     return labels[(slice(None), *(slice(f // 2, None, f) for f in factors))]
 
 
-class _DiceAndCrossEntropy(torch.autograd.Function):
-    """Both terms and their gradient from one softmax: one (B, K, V) array is kept, no one-hot."""
+def build_named_loss(
+    plan: LossPlan, *, batch_dice: bool, distance_transform: DistanceTransform
+) -> SegmentationLoss:
+    """Return the loss of that kind with the plan's parameters.
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, batch_dice: bool) -> Tensor:  # noqa: ANN401, FBT001
-        log_p = logits.flatten(2).float().log_softmax(dim=1)  # (B, K, V)
-        labels = labels.flatten(1)  # (B, V)
-        valid = (labels != IGNORE).float()
-        index = labels.clamp(min=0).long().unsqueeze(1)  # (B, 1, V)
-        num_valid = valid.sum().clamp(min=1.0)
-        log_picked = log_p.gather(1, index).squeeze(1) * valid  # (B, V)
-        p = log_p.exp_().mul_(valid.unsqueeze(1))
-        picked = log_picked.exp() * valid  # (B, V): probability of the true class
-        dice, weight, weight_true = _soft_dice(p, picked, labels, batch_dice=batch_dice)
-        if ctx.needs_input_grad[0]:
-            # d/dz of softmax: p * (g - sum(p g)), where g is weight plus, at the true class, more.
-            true = torch.cat([torch.zeros_like(weight_true[:, :1]), weight_true], dim=1)
-            slope = picked * true.gather(1, index.squeeze(1))  # (B, V)
-            weight = torch.cat([torch.zeros_like(weight[:, :1]), weight], dim=1)  # (B, K)
-            inner = torch.bmm(weight.unsqueeze(1), p) + slope.unsqueeze(1)  # (B, 1, V)
-            gradient = p.mul_((weight.unsqueeze(2) - inner).add_(1.0 / num_valid))
-            gradient.scatter_add_(1, index, (slope - valid / num_valid).unsqueeze(1))
-            # fp16 would lose small values before the loss scale reaches them.
-            kept = torch.bfloat16 if logits.dtype == torch.bfloat16 else torch.float32
-            ctx.save_for_backward(gradient.to(kept).view(logits.shape))
-            ctx.dtype = logits.dtype
-        return -log_picked.sum() / num_valid - dice
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        (gradient,) = ctx.saved_tensors
-        return (gradient * outputs[0]).to(ctx.dtype), None, None
-
-
-def _soft_dice(
-    p: Tensor, picked: Tensor, labels: Tensor, *, batch_dice: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the mean foreground Dice and the loss's slopes by p, everywhere and at the true class.
-
-    Parameters
-    ----------
-    p : (B, K, V)
-        Probabilities, 0 where ignored.
-    picked, labels : (B, V)
-        Probability of the true class, and that class.
+    Raises
+    ------
+    ValueError
+        There is no such kind; the nearest one is said. Plans are checked when they are read.
     """
-    num_classes = p.shape[1]
-    predicted = p[:, 1:].sum(dim=2)  # (B, K - 1)
-    masks = (labels == index for index in range(1, num_classes))
-    pairs = [((picked * mask).sum(1), mask.sum(1)) for mask in masks]
-    overlap = torch.stack([pair[0] for pair in pairs], dim=1)
-    volume = torch.stack([pair[1] for pair in pairs], dim=1).to(p.dtype)
-    if batch_dice:
-        predicted, overlap, volume = (
-            item.sum(0, keepdim=True).expand_as(item) for item in (predicted, overlap, volume)
+    if plan.kind == "dice_ce":
+        return DiceAndCrossEntropy(batch_dice=batch_dice, power=plan.dice_power)
+    table = _terms(plan, batch=batch_dice, distance_transform=distance_transform)
+    if plan.kind not in table:
+        near = difflib.get_close_matches(plan.kind, ("dice_ce", *table), n=1, cutoff=0.4)
+        raise ValueError(f"no loss is called {plan.kind!r}; the nearest are {near}")
+    return Loss(table[plan.kind])
+
+
+def _terms(
+    plan: LossPlan, *, batch: bool, distance_transform: DistanceTransform
+) -> Mapping[str, Terms]:
+    """Return what each named loss adds up, with its parameters from the plan."""
+    entropy = CrossEntropy()
+    dice = Dice(batch=batch, power=plan.dice_power)
+    focal = Focal(gamma=plan.focal_gamma, alpha=plan.focal_alpha)
+    hardest = HardestCrossEntropy(fraction=plan.hardest_fraction)
+    below = HardestCrossEntropy(fraction=plan.hardest_fraction, below=plan.hardest_below)
+    weights = (plan.false_positive_weight, plan.false_negative_weight)
+    tversky, focal_tversky = (
+        Tversky(
+            false_positive_weight=weights[0],
+            false_negative_weight=weights[1],
+            gamma=gamma,
+            batch=batch,
         )
-    numerator = 2 * overlap + SMOOTH
-    denominator = predicted + volume + SMOOTH
-    # Under batch_dice every image holds the same ratio: its mean is the ratio, its slope the sum.
-    count = num_classes - 1 if batch_dice else overlap.numel()
-    weight = numerator / denominator.square() / count
-    weight_true = -2.0 / denominator / count
-    return (numerator / denominator).mean(), weight, weight_true
+        for gamma in (1.0, plan.focal_tversky_gamma)
+    )
+    tubes = CentrelineDice(iterations=plan.skeleton_iterations, batch=batch)
+    surface = Boundary(distance_transform=distance_transform)
+    return {
+        "ce": ((1, entropy),),
+        "weighted_ce": ((1, CrossEntropy(weights=plan.class_weights)),),
+        "bce": ((1, RegionCrossEntropy()),),
+        "dice": ((1, dice),),
+        "dice_bce": ((1, RegionDiceAndCrossEntropy(batch=batch)),),
+        "focal": ((1, focal),),
+        "dice_focal": ((1, dice), (1, focal)),
+        "focal_dice": ((1, FocalDice(beta=plan.focal_dice_beta, batch=batch)),),
+        "tversky": ((1, tversky),),
+        "focal_tversky": ((1, focal_tversky),),
+        "topk_ce": ((1, hardest),),
+        "ohem_ce": ((1, below),),
+        "dice_topk": ((1, dice), (1, hardest)),
+        "generalised_dice": ((1, GeneralisedDice(batch=batch)),),
+        "cldice": ((1 - plan.cldice_weight, dice), (plan.cldice_weight, tubes)),
+        "dice_ce_boundary": ((1, dice), (1, entropy), (plan.boundary_weight, surface)),
+        "regions": ((1, RegionDiceAndCrossEntropy(regions=plan.regions, batch=batch)),),
+    }

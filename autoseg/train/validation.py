@@ -149,6 +149,7 @@ def _finish_case(
         image.geometry.spacing,
         len(job.plan.labels.names),
         job.plan.nsd_tolerance,
+        [region.classes for region in job.plan.labels.regions],
     )
     line = {"score": score.model_dump(mode="json"), "seconds": seconds}
     append_line(job.folder.scores, line)

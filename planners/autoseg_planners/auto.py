@@ -3,13 +3,14 @@
 import math
 from dataclasses import dataclass, replace
 
+from autoseg.check.pairs import mirror_pairs
 from autoseg.plan.budget import FEW_SLICES, seconds_per_fold
 from autoseg.plan.compose import Draft, Style, compose, configuration, decision, facts
 from autoseg.plan.explain import explain_grid, explain_sized
 from autoseg.plan.family import fit_network
-from autoseg.plan.plan import Decision, Plan, TrainingPlan
+from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
-from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, find_lowres, image_grid
+from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, find_lowres, image_grid, mirror_axes
 from autoseg.plan.sizing import Limits, Sized, cpu_limits, fit_budget, gpu_limits
 from autoseg.plan.topology import first_patch
 from autoseg.plan.training import adamw_training, sgd_training
@@ -62,7 +63,7 @@ def plan(request: PlanRequest) -> Plan:
     decisions += _explain_request(request, style, memory, seconds)
     for choice in found:
         draft = _draft(request, grid, choice, trained)
-        item = configuration(request, grid, style, draft, seconds)
+        item = _unswapped(request, grid, configuration(request, grid, style, draft, seconds))
         configurations.append(item)
         decisions += explain_sized(item, choice.sized, limits)
     if grid.is_volume:
@@ -74,6 +75,13 @@ def plan(request: PlanRequest) -> Plan:
         configurations=configurations,
         decisions=decisions,
     )
+
+
+def _unswapped(request: PlanRequest, grid: Grid, item: ConfigurationPlan) -> ConfigurationPlan:
+    """Return a configuration that mirrors along no axis that would swap left and right classes."""
+    allowed = mirror_axes(request.fingerprint, grid, len(item.recipe.spacing))
+    kept = tuple(axis for axis in item.recipe.mirror_axes if axis in allowed)
+    return item.revised(recipe=replace(item.recipe, mirror_axes=kept))
 
 
 def device_memory(request: PlanRequest) -> int:
@@ -238,12 +246,13 @@ def _explain_request(
 ) -> list[Decision]:
     """Return the decisions that follow from machine and budget alone."""
     on_cpu = request.device == "cpu"
+    given = "The budget" if request.budget_s else "The budget, the default (--budget sets it)"
     return [
         decision(
             "time of a fold",
             f"{seconds / 60:.1f} min",
             rule="fold_seconds",
-            reason="The budget, less validation and export, divided among all folds.",
+            reason=f"{given}, less validation and export, divided among all folds.",
             budget=f"{budget(request) / 60:.0f} min",
             folds=request.num_folds,
         ),
@@ -264,18 +273,22 @@ def _explain_request(
                 else "SGD with high momentum ends best when there are many steps."
             ),
         ),
-        decision(
-            "mirroring",
-            style.mirror,
-            rule="style_of",
-            reason=(
-                "Mirrored images are as plausible as the originals, and teach as much."
-                if style.mirror
-                else "A short run learns faster from bodies seen the right way round."
-            ),
-            unit=request.fingerprint.unit,
-        ),
+        _mirror_decision(request, style),
     ]
+
+
+def _mirror_decision(request: PlanRequest, style: Style) -> Decision:
+    """Return whether images are mirrored, and along which axes not."""
+    pairs, value = mirror_pairs(request.fingerprint), style.mirror
+    if not style.mirror:
+        reason = "A short run learns faster from bodies seen the right way round."
+    elif pairs:
+        value = f"not along axis {', '.join(sorted({str(pair.axis) for pair in pairs}))}"
+        reason = f"It would swap {pairs[0].first} and {pairs[0].second}."
+    else:
+        reason = "Mirrored images are as plausible as the originals, and teach as much."
+    unit = request.fingerprint.unit
+    return decision("mirroring", value, rule="style_of", reason=reason, unit=unit)
 
 
 def _cascade_decision() -> Decision:

@@ -1,6 +1,7 @@
 import pytest
 
 from autoseg.errors import PlanError
+from autoseg.plan.counting import num_parameters
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.registry import load_planner
 from autoseg.testing.fingerprints import fingerprint_of, request_of
@@ -59,6 +60,40 @@ def test_nested_values_words_and_fields_of_the_plan_are_set(plan):
 
 
 @pytest.mark.parametrize(
+    ("assignments", "more_values"),
+    [
+        (["encoder=residual", "squeeze_reduction=16"], True),
+        (["encoder=bottleneck"], True),
+        (["encoder=mednext"], True),
+        (["decoder=attention"], True),
+        (["decoder=nested"], True),
+        (["upsampling=linear"], True),
+        (["upsampling=shuffle"], False),
+        (["downsampling=max"], False),
+        (["norm=batch"], False),
+        (["norm=group"], False),
+        (["dropout=0.2"], False),
+    ],
+    ids=str,
+)
+def test_every_part_of_a_network_is_set_with_its_cost(plan, assignments, more_values):
+    changed = apply_overrides(plan, [f"3d_fullres.network.{item}" for item in assignments])
+    old, new = (item.configuration("3d_fullres") for item in (plan, changed))
+    assert new.network != old.network
+    assert new.cost.parameters == num_parameters(new.network)
+    assert (new.cost.memory_bytes > old.cost.memory_bytes) == more_values
+
+
+def test_deep_supervision_takes_other_weights(plan):
+    supervised = plan.configuration("3d_fullres").network.num_supervised
+    assert supervised == 2
+    weights = "3d_fullres.training.supervision_weights=0.5,0.3,0.2"
+    changed = apply_overrides(plan, ["3d_fullres.network.num_supervised=3", weights])
+    first, *others = changed.configuration("3d_fullres").training.supervision_weights
+    assert [weight / first for weight in others] == pytest.approx([0.6, 0.4])
+
+
+@pytest.mark.parametrize(
     ("assignment", "hint"),
     [
         ("3d_fullress.batch_size=2", "3d_fullres"),
@@ -83,6 +118,10 @@ def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
         ("3d_fullres.recipe.overlap=1.0", "overlap"),
         ("3d_fullres.network.num_supervised=1", "supervision_weights"),
         ("3d_fullres.network.num_classes=7", "2 labels"),
+        ("3d_fullres.network.decoder=dense", "'plain', 'attention' or 'nested'"),
+        ("3d_fullres.network.dropout=1.5", "network.dropout"),
+        ("3d_fullres.network.squeeze_reduction=0", "network.squeeze_reduction"),
+        ("3d_fullres.network.padding=valid", "cannot use its smaller output yet"),
         ("num_folds=0", "num_folds"),
     ],
 )

@@ -14,7 +14,7 @@ from autoseg.dataset.open import open_dataset
 from autoseg.ensemble.choose import choose_ensemble
 from autoseg.ensemble.postprocessing import choose_postprocessing
 from autoseg.evaluate.score import score_case
-from autoseg.fingerprint.fingerprint_dataset import measure_dataset
+from autoseg.fingerprint.fingerprint_dataset import survey_dataset
 from autoseg.plan.plan import Plan
 from autoseg.runtime.images import write_labels
 from autoseg.runtime.manifest import (
@@ -48,9 +48,10 @@ FINDINGS = (
 def planned(root: Path, workspace: Workspace, num_folds: int) -> tuple[Dataset, Plan]:
     """Write what `autoseg plan` writes."""
     dataset = open_dataset(root, None, None)
-    fingerprint, _ = measure_dataset(
+    fingerprint, _ = survey_dataset(
         dataset, workspace.measured, num_workers=1, ram_bytes=10**9, on_case=lambda _: None
     )
+    assert fingerprint is not None
     plan = nnunet.plan(request_of(fingerprint, num_folds=num_folds))
     for path, record in (
         (workspace.dataset, dataset),

@@ -10,6 +10,7 @@ import torch
 from autoseg.dataset.case import read_case
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.runtime.images import read_labels
+from autoseg.runtime.recipe import Region
 from autoseg.train import fold
 from autoseg.train.fold import Interrupted, train_fold
 from autoseg.train.lock import held
@@ -77,6 +78,14 @@ def test_predictions_lie_on_the_original_grid_in_the_users_values(uninterrupted)
         assert found.array.shape[1:] == image.shape
         np.testing.assert_allclose(found.geometry.spacing, image.geometry.spacing)
         assert set(np.unique(found.array)) <= set(job.plan.labels.values)
+
+
+def test_regions_are_scored_beside_the_classes(make_job):
+    job = make_job(num_steps=1)
+    labels = replace(job.plan.labels, regions=(Region(name="all", classes=(1,)),))
+    job = replace(job, plan=job.plan.revised(labels=labels))
+    result = train_fold(job, ignore_progress, never)
+    assert [score.regions for score in result.scores] == [score.classes for score in result.scores]
 
 
 def test_finished_fold_is_not_trained_again(uninterrupted):

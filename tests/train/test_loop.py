@@ -86,7 +86,7 @@ ALLOWED = {"autoseg", "autoseg.record", "autoseg.errors", "autoseg.runtime",
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.split(".")[0]
-        own = name in ALLOWED or name.startswith("autoseg.network.")
+        own = name in ALLOWED or name.startswith(("autoseg.network.", "autoseg.train.loss_terms"))
         if (top == "autoseg" and not own) or top in ("scipy", "SimpleITK", "blosc2", "ray"):
             raise ModuleNotFoundError(f"refused: {name}")
 

@@ -6,99 +6,22 @@ import pytest
 import torch
 
 from autoseg.errors import TrainingError
-from autoseg.plan.plan import AugmentationPlan, ConfigurationPlan, Cost, TrainingPlan
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase
-from autoseg.record import NetworkPlan, StagePlan
-from autoseg.runtime.recipe import Channel, Labels, Recipe
+from autoseg.runtime.recipe import Labels
+from autoseg.testing.plans import STILL, small_configuration
 from autoseg.train.sampling import Batches, draw_start, is_forced
 
 LABELS = Labels(names=("background", "a", "b"), values=(0, 1, 2))
-PLAIN = AugmentationPlan(
-    planar=False,
-    rotation=((-0.5, 0.5),) * 3,
-    rotation_probability=0.0,
-    scale=(0.7, 1.4),
-    scale_probability=0.0,
-    noise_probability=0.0,
-    noise_std=(0.0, 0.1),
-    blur_probability=0.0,
-    blur_sigma=(0.5, 1.0),
-    brightness_probability=0.0,
-    brightness=(0.75, 1.25),
-    contrast_probability=0.0,
-    contrast=(0.75, 1.25),
-    low_resolution_probability=0.0,
-    low_resolution=(0.5, 1.0),
-    gamma_probability=0.0,
-    inverted_gamma_probability=0.0,
-    gamma=(0.7, 1.5),
-    mirror_probability=0.0,
-)
-LIVELY = PLAIN.revised(
+LIVELY = STILL.revised(
     rotation_probability=0.5, noise_probability=0.5, gamma_probability=0.5, mirror_probability=0.5
 )
 
 
-def configuration(patch_size=(8, 10, 8), batch_size=4, augmentation=PLAIN, num_axes=3):
-    num_net = len(patch_size)
-    if num_net == 2:
+def configuration(patch_size=(8, 10, 8), batch_size=4, augmentation=STILL, num_axes=3):
+    if len(patch_size) == 2:
         augmentation = augmentation.revised(rotation=((-3.0, 3.0),))
-    return ConfigurationPlan(
-        name="test",
-        recipe=Recipe(
-            transpose=tuple(range(num_axes)),
-            spacing=(1.0,) * num_net,
-            channels=(Channel(name="mri", scheme="zscore"),),
-            order="resample-normalise",
-            spline_order=3,
-            coarse_ratio=3.0,
-            padding="mirror",
-            overlap=0.5,
-            mirror_axes=tuple(range(num_net)),
-            test_time_mirroring=False,
-        ),
-        patch_size=patch_size,
-        batch_size=batch_size,
-        median_shape=patch_size,
-        network=NetworkPlan(
-            encoder="plain",
-            in_channels=1,
-            num_classes=3,
-            stages=(
-                StagePlan(
-                    features=4, kernel_size=(3,) * num_net, strides=(1,) * num_net, num_blocks=1
-                ),
-            ),
-            decoder_convs=1,
-            num_supervised=1,
-        ),
-        training=TrainingPlan(
-            optimizer="sgd",
-            peak_lr=0.01,
-            momentum=0.99,
-            weight_decay=0.0,
-            poly_power=0.9,
-            warmup_steps=0,
-            max_gradient_norm=12.0,
-            ema_decay=0.0,
-            batch_dice=False,
-            supervision_weights=(1.0,),
-            foreground_fraction=0.33,
-            augmentation=augmentation,
-            default_steps=None,
-            default_budget_s=None,
-        ),
-        cost=Cost(
-            parameters=1,
-            step_operations=1.0,
-            step_seconds=1.0,
-            train_seconds=1.0,
-            memory_bytes=1,
-            disk_bytes=1,
-        ),
-        train_by_default=True,
-        why="",
-    )
+    item = small_configuration(patch_size, image_axes=num_axes, batch_size=batch_size)
+    return item.revised(training=item.training.revised(augmentation=augmentation))
 
 
 class MemoryStore:
@@ -332,7 +255,7 @@ def test_small_image_is_mirrored_and_ignored_outside():
 
 def test_turned_patch_is_ignored_where_it_leaves_the_image():
     store = MemoryStore({"a": np.ones((8, 10, 8), np.int8)})
-    turned = PLAIN.revised(rotation_probability=1.0, rotation=((0.5, 0.5),) * 3)
+    turned = STILL.revised(rotation_probability=1.0, rotation=((0.5, 0.5),) * 3)
     batch = make_batches(store, configuration(augmentation=turned)).batch(0)
     assert set(batch.labels.unique().tolist()) == {-1, 1}
     assert (batch.labels == -1).float().mean() > 0.1
