@@ -3,7 +3,10 @@
 import os
 import platform
 import subprocess
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -184,3 +187,25 @@ def _matrix_flops() -> float:
         np.matmul(matrix, matrix, out=result)
         best = min(best, time.perf_counter() - start)
     return float(f"{2.0 * MATRIX_SIZE**3 / best:.{FLOPS_DIGITS - 1}e}")
+
+
+class MemoryShares:
+    """Lets threads work only while their cases fit into memory together; one always may."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._used = 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def claim(self, amount: int) -> Iterator[None]:
+        """Wait until `amount` bytes are free, and keep them for the body."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self.total)
+            self._used += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._used -= amount
+                self._changed.notify_all()

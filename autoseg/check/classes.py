@@ -126,12 +126,12 @@ def _volumes(subject: Subject) -> list[Finding]:
         )
         odd = [holders[int(place)].case_id for place in np.flatnonzero(is_odd)]
         if odd:
+            ends = (f"{np.exp(end(ratios[is_odd])):.2g}" for end in (np.min, np.max))
             findings.append(
                 finding(
                     "warning",
                     f"class {labels.names[index]}: unusual size in {counted(len(odd), 'case')}, "
-                    f"{np.exp(ratios[is_odd].min()):.2g} to {np.exp(ratios[is_odd].max()):.2g} "
-                    "times the median",
+                    f"{' to '.join(dict.fromkeys(ends))} times the median",
                     f"within a factor of {VOLUME_RATIO:g} of the median",
                     "look at the annotation of these cases",
                     subject.labels(odd),

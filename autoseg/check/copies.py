@@ -1,24 +1,26 @@
 """Cases that are there twice, exactly or nearly."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 
 from autoseg.check.subject import Subject, finding
 from autoseg.dataset.dataset import Finding
-from autoseg.fingerprint.copies import near_pairs
+from autoseg.fingerprint.copies import copies as same_content
+from autoseg.fingerprint.copies import near_copies
 
-MAX_PAIRS = 20
-"""Nearly equal pairs told: more are a video, or slices of volumes."""
+MAX_SETS = 20
+"""Sets of nearly equal images that are told one by one: more are slices of volumes."""
+REMEDY = (
+    "look at them and remove those that show the same; `autoseg plan` says which of them folds "
+    "keep together, --group-by says what belongs together"
+)
 
 
 def copies(subject: Subject) -> list[Finding]:
     """Return cases with the same content, and cases whose images are nearly the same."""
-    by_content = defaultdict(list)
-    for case in subject.fingerprint.cases:
-        if case.content_hash is not None:
-            by_content[case.content_hash].append(case.case_id)
-    same = [ids for ids in by_content.values() if len(ids) > 1]
-    return [*(_same(subject, ids) for ids in same), *_near(subject)]
+    return [
+        *(_same(subject, ids) for ids in same_content(subject.fingerprint.cases)),
+        *_near(subject),
+    ]
 
 
 def _same(subject: Subject, ids: Sequence[str]) -> Finding:
@@ -42,35 +44,25 @@ def _same(subject: Subject, ids: Sequence[str]) -> Finding:
 
 
 def _near(subject: Subject) -> list[Finding]:
-    """Return pairs of cases of different groups whose images look alike."""
-    cases = [case for case in subject.fingerprint.cases if case.thumbnail is not None]
-    pairs = [
-        (cases[first].case_id, cases[second].case_id, distance)
-        for first, second, distance in near_pairs(cases)
-        if cases[first].content_hash != cases[second].content_hash
-        and subject.group(cases[first].case_id) != subject.group(cases[second].case_id)
+    """Return cases of different groups whose images look alike, one like the next."""
+    by_id = {case.case_id: case for case in subject.fingerprint.cases}
+    alike = [
+        ids
+        for ids in near_copies(subject.fingerprint.cases)
+        if len({subject.group(case_id) for case_id in ids}) > 1
+        and len({by_id[case_id].content_hash for case_id in ids}) > 1
     ]
-    findings = [
-        finding(
-            "warning",
-            "nearly the same image" if distance else "the same image but for its scale or labels",
-            "images of one patient, tile or video in one group",
-            "look at both and remove one if they show the same; folds that are made keep them "
-            "together",
-            subject.images((first, second)),
-        )
-        for first, second, distance in pairs[:MAX_PAIRS]
-    ]
-    if len(pairs) > MAX_PAIRS:
-        ids = dict.fromkeys(case_id for pair in pairs for case_id in pair[:2])
-        findings = [
-            finding(
-                "warning",
-                f"{len(pairs)} pairs of nearly the same image among {len(ids)} cases",
-                "images of one patient, tile or video in one group",
-                "look at them; folds that are made keep them together; --group-by says what "
-                "belongs together",
-                subject.images([*ids]),
-            )
-        ]
+    expected = "images of one patient, tile or video in one group"
+    if len(alike) > MAX_SETS:
+        found = f"{len(alike)} sets of nearly the same image"
+        files = subject.images([case_id for ids in alike for case_id in ids])
+        return [finding("warning", found, expected, REMEDY, files)]
+    findings = []
+    for ids in alike:
+        found = "nearly the same image"
+        if len({by_id[case_id].thumbnail for case_id in ids}) == 1:
+            found = "the same image but for its scale or labels"
+        if len(ids) > 2:
+            found += f", one like the next, in {len(ids)} cases"
+        findings.append(finding("warning", found, expected, REMEDY, subject.images(ids)))
     return findings

@@ -10,7 +10,7 @@ import numpy as np
 
 from autoseg.check.outliers import spread_findings
 from autoseg.check.subject import finding
-from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.dataset.dataset import Case, Dataset, Finding, Reading
 from autoseg.dataset.files import read_image_files, read_label_files
 from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.problems import error_finding
@@ -72,7 +72,7 @@ def _look(dataset: Dataset, case: Case) -> _Header:
     first = images[0]
     others = (
         *zip(case.images[1:], images[1:], strict=False),
-        *zip(case.labels, labels, strict=False),
+        *zip(case.labels, _as_read(dataset.reading, first, labels), strict=False),
     )
     for name, other in others:
         problem = _difference(first, other)
@@ -92,6 +92,21 @@ def _look(dataset: Dataset, case: Case) -> _Header:
     channels = sum(extent.num_channels for extent in images)
     extent = Extent(channels, first.shape, first.spacing)
     return _Header(case, extent, tuple(findings))
+
+
+def _as_read(reading: Reading, image: Extent, labels: Sequence[Extent]) -> list[Extent]:
+    """Return the extents that labels have once they are read; none where they are resampled."""
+    if "resample_labels" in reading.fixes:
+        return []
+    found = []
+    for extent in labels:
+        shape, spacing = extent.shape, extent.spacing
+        if reading.masks == "channels" and extent.num_channels == 1:
+            shape, spacing = shape[1:], spacing[1:]  # the pages of one file, one a class
+        if "copy_geometry" in reading.fixes and shape == image.shape:
+            spacing = image.spacing
+        found.append(Extent(extent.num_channels, shape, spacing))
+    return found
 
 
 def _extents(

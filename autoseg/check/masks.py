@@ -1,17 +1,19 @@
 """How masks are stored where that may surprise: as pictures with palettes, alpha or single bits."""
 
-from collections import defaultdict
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from autoseg.check.subject import counted, finding
-from autoseg.dataset.dataset import Dataset, Finding
+from autoseg.dataset.dataset import BROKEN, GONE, Dataset, Finding
+from autoseg.errors import AutosegError
 from autoseg.runtime.images import PICTURE_FORMATS
-from autoseg.runtime.pictures import storage
+from autoseg.runtime.pictures import Storage, storage, used_colours
 
 NUM_READERS = 4
 """Threads: opening files waits for the disk."""
-BROKEN = "broken: "
-"""How the reason begins for which `--skip-broken` leaves a case out."""
 MEANINGS = {
     "palette": "the numbers of the palette are the classes, not its colours",
     "alpha": "transparency is left aside",
@@ -20,15 +22,14 @@ MEANINGS = {
 
 
 def mask_storage(dataset: Dataset) -> list[Finding]:
-    """Return notes about masks whose numbers are not what a viewer shows."""
-    names = [name for case in dataset.cases for name in case.labels]
-    names = [name for name in names if name.lower().endswith(PICTURE_FORMATS)]
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        kinds = list(pool.map(lambda name: storage(dataset.root / name), names))
+    """Return where masks hold other numbers, or lie in another way, than a viewer shows."""
+    masks = _stored(dataset, [name for case in dataset.cases for name in case.labels])
     found = defaultdict(list)
-    for name, kind in zip(names, kinds, strict=True):
-        found[kind].append(name)
-    return [
+    for name, stored in masks.items():
+        found[stored.kind].append(name)
+    if dataset.reading.masks == "colours":
+        found.pop("palette", None)
+    notes = [
         finding(
             "note",
             f"{counted(len(found[kind]), 'mask')} stored with {kind} colours",
@@ -38,6 +39,114 @@ def mask_storage(dataset: Dataset) -> list[Finding]:
         )
         for kind, meaning in MEANINGS.items()
         if kind in found
+    ]
+    palettes = {name: masks[name].palette for name in found.get("palette", ())}
+    return [*notes, *_palette_findings(dataset, palettes), *_turned_images(dataset, masks)]
+
+
+def _stored(dataset: Dataset, names: Iterable[str]) -> dict[str, Storage]:
+    """Return how those files are stored that are pictures."""
+    pictures = [name for name in dict.fromkeys(names) if name.lower().endswith(PICTURE_FORMATS)]
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        found = pool.map(lambda name: storage(dataset.root / name), pictures)
+        return dict(zip(pictures, found, strict=True))
+
+
+def _palette_findings(dataset: Dataset, palettes: Mapping[str, bytes]) -> list[Finding]:
+    """Return what palettes say that differ: whether one colour has several numbers."""
+    if len(set(palettes.values())) < 2:
+        return []
+    used: dict[bytes, dict[int, int]] = {}
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        found = pool.map(lambda name: _used(dataset.root / name), palettes)
+        for palette, colours in zip(palettes.values(), found, strict=True):
+            used.setdefault(palette, {}).update(colours)
+    usual, _ = Counter(palettes.values()).most_common(1)[0]
+    renumbered = {p for p, colours in used.items() if _is_renumbered(colours, used[usual])}
+    if renumbered:
+        files = tuple(name for name, palette in palettes.items() if palette in renumbered)
+        others = [colour for colours in used.values() for colour in colours.values()]
+        return [_renumbered(dataset, files, used[usual], others)]
+    recoloured = [
+        name
+        for name, palette in palettes.items()
+        if any(used[usual].get(i, colour) != colour for i, colour in used[palette].items())
+    ]
+    if not recoloured:
+        return []
+    return [
+        finding(
+            "warning",
+            f"{counted(len(recoloured), 'mask')} with other colours for the same numbers than in "
+            "the other masks",
+            "one palette for all masks",
+            f"look at them: {MEANINGS['palette']}",
+            recoloured,
+        )
+    ]
+
+
+def _used(path: Path) -> dict[int, int]:
+    try:
+        return used_colours(path)
+    except (AutosegError, OSError, ValueError):
+        return {}  # broken files are reported where they are read
+
+
+def _is_renumbered(colours: Mapping[int, int], usual: Mapping[int, int]) -> bool:
+    """Return whether a colour has other numbers than usual."""
+    shared = {*colours.values()} & {*usual.values()}
+    numbers = [
+        [{i for i, colour in one.items() if colour == code} for code in shared]
+        for one in (colours, usual)
+    ]
+    return any(first.isdisjoint(second) for first, second in zip(*numbers, strict=True))
+
+
+def _renumbered(
+    dataset: Dataset, files: tuple[str, ...], usual: Mapping[int, int], used: Iterable[int]
+) -> Finding:
+    """Return an error that says how classes are told apart by the colours that are used."""
+    known = dict(zip(dataset.labels.values, dataset.labels.names, strict=True))
+    names = {usual[i]: known.get(i, f"class_{i}") for i in sorted(usual)}
+    names |= {colour: f"class_{colour:06x}" for colour in sorted({*used} - {*names})}
+    spec = json.dumps({"labels": {name: f"#{colour:06x}" for colour, name in names.items()}})
+    remedy = "export the masks again, all with one palette"
+    if dataset.reading.masks == "values":
+        remedy = f"declare the classes by their colours in the spec: {spec}; or {remedy}"
+    return Finding(
+        severity="error",
+        files=files,
+        found=f"{counted(len(files), 'mask')} with other numbers for the same colours than in the "
+        "other masks: the palettes differ",
+        expected="the same number for a colour in all masks, since the numbers are the classes",
+        remedy=remedy,
+    )
+
+
+def _turned_images(dataset: Dataset, masks: Mapping[str, Storage]) -> list[Finding]:
+    """Return a warning about images that EXIF data turn, and not their masks."""
+    drawn = [case for case in dataset.cases if any(name in masks for name in case.labels)]
+    images = _stored(dataset, [name for case in drawn for name in case.images])
+    turned = [
+        name
+        for case in drawn
+        for name in case.images
+        if name in images
+        and images[name].orientation != 1
+        and any(name in masks and masks[name].orientation == 1 for name in case.labels)
+    ]
+    if not turned:
+        return []
+    return [
+        finding(
+            "warning",
+            f"{counted(len(turned), 'image')} turned by EXIF data, and not the masks",
+            "masks that were drawn on the images as viewers show them",
+            "look at these cases in the report; where masks lie turned, store the images upright "
+            "or without EXIF data",
+            turned,
+        )
     ]
 
 
@@ -55,7 +164,20 @@ def reading_notes(dataset: Dataset) -> list[Finding]:
         finding("note", text, "masks that are right", "nothing: this is how masks are read")
         for text in notes
     ]
+    if dataset.layout == "class_folders":
+        findings.append(_folder_names(dataset))
     for case_id, reason in dataset.excluded.items():
+        if reason.startswith(GONE):
+            findings.append(
+                finding(
+                    "note",
+                    f"{case_id}, excluded, is {reason}",
+                    "ids of cases of this data set",
+                    "remove it from exclude in the spec",
+                    (case_id,),
+                )
+            )
+            continue
         findings.append(
             finding(
                 "warning" if reason.startswith(BROKEN) else "note",
@@ -66,3 +188,14 @@ def reading_notes(dataset: Dataset) -> list[Finding]:
             )
         )
     return findings
+
+
+def _folder_names(dataset: Dataset) -> Finding:
+    """Return that the names of folders became classes."""
+    names = ", ".join(dataset.labels.names[1:])
+    return finding(
+        "warning",
+        f"the names of folders are taken as classes: {names}",
+        "folders named after what their masks show",
+        'where they mean something else, such as patients, declare "layout": "stems" in a spec',
+    )

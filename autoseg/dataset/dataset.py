@@ -1,15 +1,23 @@
 """The records of a data set: what a user may declare, and what was found."""
 
-from fnmatch import fnmatchcase
+import re
+from fnmatch import translate
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import ConfigDict, Field, StringConstraints
 
 from autoseg.record import Record
 from autoseg.runtime.recipe import Labels
 
 Colour = Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")]
+BROKEN = "broken: "
+"""How the reason begins for which `--skip-broken` leaves a case out."""
+GONE = "no case any more; was "
+"""How it begins once that case is gone."""
+NEVER = r"(?!)"
+"""Regular expression that nothing fits."""
 Fix = Literal["round_labels", "resample_labels", "copy_geometry", "replace_nan"]
 """What may be put right while a case is read; the user's files stay as they are.
 
@@ -22,14 +30,23 @@ labels; `replace_nan`: NaN and infinite values become the smallest finite value 
 class DatasetSpec(Record):
     """What a user may declare about a data set; what is left out is inferred."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)  # editors show them
+
     name: str | None = None
+    """Of the data set; the default is the folder's."""
     task: str | None = None
+    """What is to be found in what, in a sentence."""
     source: str | None = None
+    """Title of the publication or page that the data come from."""
     licence: str | None = None
+    """Under which the data may be used."""
     layout: str | None = None
-    """Name of a format, see `autoseg.dataset.formats.registry`."""
+    """Name of a format, "folders" for example; `autoseg import` says which it takes."""
     images: tuple[str, ...] | None = None
-    """Patterns of the image files, one a channel, with {case} for the id: "images/{case}.tif"."""
+    """Patterns of the image files, one a channel, with {case} for the id: "images/{case}.tif".
+
+    Folders may be {group}, of a patient, or {split}: train, val or test.
+    """
     masks: str | dict[str, str] | None = None
     """Pattern of the label files; or one for each class, painted in this order: later ones, which
     may lie inside earlier ones, on top; with "?" at its end, a missing mask shows nothing. Without
@@ -41,7 +58,7 @@ class DatasetSpec(Record):
     labels: dict[str, int | tuple[int, ...] | Colour] | None = None
     """Value of each class in the files; the first entry, or "background", is the background.
 
-    Several values are one class, or regions where they overlap; "#rrggbb" is a colour.
+    Several values are a region, which may overlap with others; "#rrggbb" is a colour.
     """
     label_map: dict[str, int] | None = None
     """Values in the files and what they are read as: {"255": 1}."""
@@ -61,12 +78,18 @@ class DatasetSpec(Record):
     exclude: dict[str, str] | None = None
     """Cases that are left out, with the reason: ids, or patterns with *."""
     fixes: tuple[Fix, ...] = ()
+    """What is put right while cases are read; the files stay as they are."""
 
     def excludes(self, case_id: str) -> bool:
         """Return whether a case is left out."""
-        names = self.exclude or {}
-        patterns = [name for name in names if set(name) & set("*?")]
-        return case_id in names or any(fnmatchcase(case_id, pattern) for pattern in patterns)
+        is_named = self.exclude is not None and case_id in self.exclude
+        return is_named or self._left_out.match(case_id) is not None
+
+    @cached_property
+    def _left_out(self) -> re.Pattern[str]:
+        """What fits one of the patterns with * of `exclude`, compiled once for all cases."""
+        patterns = [translate(name) for name in self.exclude or {} if set(name) & set("*?")]
+        return re.compile("|".join(patterns) or NEVER)
 
 
 class Reading(Record):
@@ -126,6 +149,8 @@ class Dataset(Record):
     """Cases left out, with the reason."""
     groups_inferred: bool = False
     """True: nobody said which cases belong together, but their names do."""
+    groups_declared: bool = False
+    """True: a user said which cases belong together (group_by)."""
 
     @property
     def training_cases(self) -> tuple[Case, ...]:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import Case, Dataset, Reading
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import (
+    WHOLE_TOLERANCE,
     Extent,
     Geometry,
     Image,
@@ -19,9 +20,17 @@ from autoseg.runtime.images import (
     read_image,
     read_labels,
     read_mask,
+    single_channel,
     smallest_type,
     whole_numbers,
 )
+from autoseg.runtime.recipe import Labels
+
+HALF = 0.5
+"""Where fractions are cut."""
+MIDDLE = 128
+"""Smoothed and JPEG-compressed masks of 8 bits show foreground from here on."""
+MAX_SHOWN = 10
 
 
 def read_image_files(dataset: Dataset, case: Case) -> Image:
@@ -50,15 +59,57 @@ def read_label_files(dataset: Dataset, case: Case) -> Image:
         return _from_colours(path, reading)
     if reading.masks == "channels":
         return _from_channels(path, reading)
+    is_exact = reading.threshold is None and "round_labels" not in reading.fixes
+    return values_of(dataset, path, read_labels(path) if is_exact else read_mask(path))
+
+
+def values_of(dataset: Dataset, path: Path, mask: Image) -> Image:
+    """Return the values, (1, *S), that the numbers in a mask stand for; `path` is for messages.
+
+    Raises
+    ------
+    AutosegError
+        They are no whole numbers in one channel, and nothing makes them so.
+    """
+    reading = dataset.reading
     if reading.threshold is not None:
-        mask = read_mask(path)
-        return Image((mask.array[:1] >= reading.threshold).astype(np.uint8), mask.geometry)
+        values = np.array(_two_values(dataset.labels))
+        is_shown = foreground(path, mask.array, reading.threshold)
+        kind = smallest_type(values)
+        return Image(values.astype(kind)[is_shown[None].astype(np.uint8)], mask.geometry)
+    array = single_channel(path, mask.array)
     if "round_labels" in reading.fixes:
-        mask = read_mask(path)
-        image = Image(whole_numbers(path, np.rint(mask.array[:1])), mask.geometry)
-    else:
-        image = read_labels(path)
-    return Image(mapped(image.array, reading.label_map), image.geometry)
+        array = np.rint(array)
+    return Image(mapped(whole_numbers(path, array), reading.label_map), mask.geometry)
+
+
+def refuse_meaningless(reading: Reading, labels: Labels | None, spec: DatasetSpec) -> None:
+    """Raise an error if a spec says what the masks of a layout leave no use for.
+
+    Raises
+    ------
+    DatasetError
+        A map beside masks without values, or a threshold where it tells no classes apart.
+    """
+    cut = spec.threshold
+    low, high = _two_values(labels)
+    maps = {int(k): v for k, v in (spec.label_map or {}).items() if k.removeprefix("-").isdecimal()}
+    names = spec.labels if spec.labels is not None else labels.values if labels else ()
+    found = None
+    if spec.label_map and reading.masks != "values":
+        found = f"label_map beside masks that are {reading.masks}"
+    elif cut is not None and reading.masks == "colours":
+        found = "threshold beside masks that are colours"
+    elif cut is not None and reading.masks == "values" and len(names) > 2:
+        found = f"threshold beside {len(names)} classes"
+    elif cut is not None and any(to != (high if v >= cut else low) for v, to in maps.items()):
+        found = f"threshold {cut:g} and a label_map that says otherwise"
+    if found is not None:
+        raise DatasetError(
+            found=f"{found}: one of them has no effect",
+            expected="label_map with maps of values alone, threshold with one class a mask",
+            fix=f"remove {found.split()[0]} from the spec",
+        )
 
 
 def changed_by(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
@@ -88,12 +139,19 @@ def mapped(values: NDArray, pairs: tuple[tuple[int, int], ...]) -> NDArray:
     return mapped.astype(smallest_type(mapped))
 
 
+def _two_values(labels: Labels | None) -> tuple[int, int]:
+    """Return what background and foreground are called in the values of a data set."""
+    if labels is None or len(labels.values) != 2:
+        return 0, 1
+    return labels.values[0], labels.values[1]
+
+
 def _painted(paths: tuple[Path, ...], paint: tuple[int, ...], reading: Reading) -> Image:
     """Return binary masks painted one over the other, each in its value."""
     result: Image | None = None
     for path, value in zip(paths, paint, strict=True):
         mask = read_mask(path)
-        is_inside = foreground(mask.array, reading.threshold)
+        is_inside = foreground(path, mask.array, reading.threshold)
         if result is None:
             kind = smallest_type(np.array([0, *paint]))
             result = Image(np.zeros((1, *mask.shape), kind), mask.geometry)
@@ -108,10 +166,74 @@ def _painted(paths: tuple[Path, ...], paint: tuple[int, ...], reading: Reading) 
     return result
 
 
-def foreground(mask: NDArray, threshold: float | None) -> NDArray:
-    """Return (*S) whether any channel, other than an alpha channel, shows foreground."""
-    colours = mask[: 3 if len(mask) > 3 else len(mask)]
-    return np.any(colours > 0 if threshold is None else colours >= threshold, axis=0)
+def foreground(path: Path, mask: NDArray, threshold: float | None) -> NDArray:
+    """Return (*S) whether any channel of a binary mask shows foreground.
+
+    Without a threshold: a mask of one value beside 0, or of fractions, which are cut in the middle.
+
+    Raises
+    ------
+    DatasetError
+        The mask holds NaN, or is not binary; `path` is for the message.
+    """
+    _require_finite(path, mask)
+    if threshold is not None:
+        is_shown = np.any(mask >= threshold, axis=0)
+        if threshold > 1 and mask.any() and ((mask == 0) | (mask == 1)).all():
+            raise _other_range(path, threshold)
+        return is_shown
+    brightest, is_broken = _rounded(mask.max(axis=0))
+    low, top = float(brightest.min()), float(brightest.max())
+    if ((brightest == 0) | (brightest == top)).all():
+        return brightest != 0
+    if is_broken and low > -HALF and top < 1 + HALF:
+        return brightest >= HALF
+    raise _not_binary(path, np.unique(brightest), (low + top) / 2 if is_broken else None)
+
+
+def _rounded(mask: NDArray) -> tuple[NDArray, bool]:
+    """Return a mask as whole numbers where it nearly holds them, and whether it does not."""
+    if mask.dtype.kind != "f":
+        return mask, False
+    whole = np.rint(mask)
+    is_broken = bool((np.abs(mask - whole) > WHOLE_TOLERANCE).any())
+    return mask if is_broken else whole, is_broken
+
+
+def _require_finite(path: Path, mask: NDArray) -> None:
+    if mask.dtype.kind == "f" and not np.isfinite(mask).all():
+        raise DatasetError(
+            found=f"{path}: NaN or infinite values",
+            expected="a number in every voxel of a mask",
+            fix="replace them by the number of the background, or of a class",
+        )
+
+
+def _not_binary(path: Path, values: NDArray, middle: float | None) -> DatasetError:
+    """Return why a mask shows more than foreground; `middle` of one with broken numbers."""
+    if middle is None and values[-1] >= MIDDLE and values[0] >= 0:
+        middle = MIDDLE
+    shown = ", ".join(f"{value:g}" for value in values[:MAX_SHOWN]) + ", ..." * (
+        len(values) > MAX_SHOWN
+    )
+    if middle is not None:
+        fix = f'if it was smoothed, declare "threshold": {middle:g} in the spec'
+    else:
+        fix = 'if all of them are foreground, declare "threshold": 1 in the spec'
+    return DatasetError(
+        found=f"{path}: the values {shown} in a mask that should show one class",
+        expected="background and foreground: 0 and one other value, or fractions between 0 and 1",
+        fix=f"{fix}; if each value is a class, declare images and masks by patterns and name the "
+        'values: "masks": "masks/{case}.nii.gz", "labels": {"background": 0, "a": 1, "b": 2}',
+    )
+
+
+def _other_range(path: Path, threshold: float) -> DatasetError:
+    return DatasetError(
+        found=f"{path}: 0 and 1 in a mask that is cut at {threshold:g}: nothing would be left",
+        expected="masks that all have the same range of values",
+        fix="export the masks again, all with 0 and 255",
+    )
 
 
 def _from_colours(path: Path, reading: Reading) -> Image:
@@ -141,6 +263,7 @@ def _from_channels(path: Path, reading: Reading) -> Image:
     with one channel are channels, too.
     """
     mask = read_mask(path)
+    _require_finite(path, mask.array)
     channels, geometry = mask.array, mask.geometry
     if len(channels) == 1:
         channels, geometry = channels[0], Geometry(geometry.spacing[1:], unit=geometry.unit)

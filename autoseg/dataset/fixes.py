@@ -90,10 +90,17 @@ def grey_threshold(values: NDArray, counts: NDArray) -> float | None:
 
 
 def with_fixes(spec: DatasetSpec, findings: Sequence[Finding]) -> DatasetSpec:
-    """Return a spec with what the fixes of some findings set; what it already sets stays."""
+    """Return a spec with what the fixes of some findings set; what it already sets stays.
+
+    Values that a file cannot be rid of, as it holds those of a class beside them, are not mapped:
+    there they mean something else.
+    """
     content = spec.model_dump(mode="json")
+    unclear = {finding.found for finding in findings if finding.fix is None}
     for finding in findings:
         for name, value in (finding.fix or {}).items():
+            if name == "label_map" and finding.found in unclear:
+                continue
             before = content.get(name)
             if isinstance(value, dict):
                 content[name] = {**value, **(before or {})}
@@ -130,9 +137,15 @@ def _label_fix(dataset: Dataset, case: Case) -> dict[str, Any] | None:
         return None
     if array.dtype.kind == "f" and (values != np.rint(values)).any():
         return None if "round_labels" in reading.fixes else {"fixes": ["round_labels"]}
-    if is_binary and dataset.labels_declared and len(values) == 2 and values[0] == 0:
+    is_white = len(values) == 2 and values[0] == 0 and values[1] in _white(array.dtype)
+    if is_binary and dataset.labels_declared and is_white:
         return {"label_map": {str(int(values[1])): 1}}
     return None
+
+
+def _white(dtype: np.dtype) -> tuple[int, ...]:
+    """Return the numbers that stand for white, and so for foreground in a mask."""
+    return (255,) if dtype.kind == "f" else (255, int(np.iinfo(dtype).max))
 
 
 def _without_nan(array: NDArray, is_good: NDArray[np.bool_]) -> NDArray:

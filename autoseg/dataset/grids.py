@@ -37,6 +37,8 @@ def fit_labels(
     first, second = image.geometry, mask.geometry
     if first.unit != second.unit:
         return mask, []
+    if _turn(first, second) > DIRECTION_TOLERANCE and box_overlap(image, mask) >= MIN_OVERLAP:
+        return _fit_turned(dataset, case, image, mask)
     if same_spacing(first.spacing, second.spacing):
         return mask, _position_findings(case, image, mask)
     found = f"the image has spacing {_times(first.spacing)} mm, the labels {_times(second.spacing)}"
@@ -120,13 +122,44 @@ def _fit_shape(
     return resampled, [case_finding("note", case, files, found, expected, FIXED)]
 
 
+def _fit_turned(
+    dataset: Dataset, case: Case, image: Image, mask: Image
+) -> tuple[Image, list[Finding]]:
+    """Return labels whose axes point elsewhere, laid on the image's where that is allowed."""
+    files, expected = (case.images[0], *case.labels[:1]), "the same orientation for both"
+    found = "the header of the labels says that they are turned or mirrored against the image"
+    if "resample_labels" in dataset.reading.fixes:
+        turned = resample_labels(image, mask, dataset.labels.values[0])
+        note = f"{found}, turned to the image's grid"
+        return turned, [case_finding("note", case, files, note, expected, FIXED)]
+    if "copy_geometry" in dataset.reading.fixes:
+        note = f"{found}, read with that of the image"
+        copied = Image(mask.array, image.geometry)
+        return copied, [case_finding("note", case, files, note, expected, FIXED)]
+    remedy = (
+        'declare in a spec "fixes": ["copy_geometry"] where the voxels lie right as they are, '
+        '["resample_labels"] where the headers are right'
+    )
+    if any(mask.geometry.origin):
+        return mask, [fixable(case, files, found, expected, remedy, "resample_labels")]
+    # A header without a place was hardly written on purpose: nothing tells which is right.
+    return mask, [case_finding("error", case, files, found, expected, remedy)]
+
+
+def _turn(first: Geometry, second: Geometry) -> float:
+    """Return the largest difference of direction cosines; 0 where directions are unknown."""
+    if not (first.direction and second.direction):
+        return 0.0
+    return float(np.abs(np.subtract(first.direction, second.direction)).max())
+
+
 def _position_findings(case: Case, image: Image, mask: Image) -> list[Finding]:
     """Return how origin and direction of image and labels differ, if by more than rounding."""
     first, second = image.geometry, mask.geometry
     if not (first.origin and second.origin):
         return []
     distance = float(np.abs(np.subtract(first.origin, second.origin)).max()) / min(first.spacing)
-    turn = float(np.abs(np.subtract(first.direction, second.direction)).max())
+    turn = _turn(first, second)
     if distance <= ROUNDING and turn <= TURN_ROUNDING:
         return []
     files, expected = (case.images[0], *case.labels[:1]), "the same position and orientation"

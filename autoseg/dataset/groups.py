@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
 
@@ -17,8 +17,15 @@ NUMBERED = (
     "view|angle|crop|patch|tile|roi|region|fov|clip|part|stack|aug|rot|copy"
 )
 """With a number they tell a part of a patient: frame01, slice7, ses-1."""
-LETTERS = "fztvsdxy"
-"""The same, abbreviated, after a separator: _f00930, _z012, _s7, _x0_y512."""
+VISITS = (
+    r"(?:timepoint|tp|session|sess|ses|visit|vis|day|week|month|year|followup|fu)[-_ #]?\d+|"
+    r"ses-[A-Za-z0-9]+|baseline|followup|bl|fu|(?:19|20)\d\d-?[01]\d-?[0-3]\d"
+)
+"""When a patient came: all that tells groups of one patient apart, where a layout tells groups."""
+LETTERS = "fzt"
+"""Parts abbreviated, after a separator: _f00930, _z012."""
+WEAK_LETTERS = "svdxy"
+"""The same, but of several meanings: slice or subject, tile or experiment."""
 PLAIN = (
     "left|right|lh|rh|od|os|ed|es|pre|post|before|after|baseline|followup|bl|fu|axial|coronal|"
     "sagittal|ax|cor|sag|ap|pa|cc|mlo|copy|augmented|aug|flipped|flip|mirrored|rotated|"
@@ -27,11 +34,19 @@ PLAIN = (
 """Parts of a patient without a number: sides, phases, views, contrasts, copies."""
 COUNTED = "num|no|nr|n|image|img|im|pic|picture|photo|index|idx|id"
 """With a number they count, and no more than a number alone do they tell what."""
+COUNTED_THINGS = (
+    "train|training|val|validation|test|testing|dataset|data|case|image|img|im|volume|vol|stack|"
+    "series|scan|slide|tile|sample|id|exam"
+)
+"""Their number names one of many, as a patient's does: train_12, case3."""
 COLLECTIONS = (
-    "set|subset|batch|fold|group|grp|class|cat|category|train|training|val|validation|test|"
-    "testing|site|center|centre|hospital|scanner|dataset|data|version|level|grade|type|task"
+    "set|subset|batch|fold|cohort|group|grp|class|cat|category|site|center|centre|hospital|clinic|"
+    "scanner|vendor|institution|version|level|grade|type|task|year"
 )
 """Their number names no patient: set1_001 and set1_002 are not of one."""
+FEW_GROUPS = 5
+FEW_CASES = 20
+"""Fewer groups of more cases are collections, where only a number or a letter tells of them."""
 SEPARATORS = "-_ ./#()+"
 MAX_SHOWN = 3
 EVERY_CASE_ALONE = "--group-by '(.*)'"
@@ -43,40 +58,61 @@ _PART = (
     rf"(?:{NUMBERED})[-_ #]?\d+|(?:ses|run|acq|echo|rec|dir|task)-[A-Za-z0-9]+|(?:{PLAIN})|"
     r"(?:19|20)\d\d-?[01]\d-?[0-3]\d"
 )
-_TAIL = re.compile(
-    rf"(?:(?<![A-Za-z])(?:{_PART})|(?<![A-Za-z0-9])(?:[{LETTERS}]\d+|[lr])|(?<=\d)(?-i:[LR]))$",
-    re.I,
-)
+_WORDS = rf"(?<![A-Za-z])(?:{_PART})|(?<![A-Za-z0-9])[lr]|(?<=\d)(?-i:[LR])"
+_WORD = re.compile(rf"(?:{_WORDS}|(?<![A-Za-z0-9])x\d+[-_ ]?y\d+)$", re.I)
+_LETTER = re.compile(rf"(?<![A-Za-z0-9])[{LETTERS}]\d+$", re.I)
+_WEAK_LETTER = re.compile(rf"(?<![A-Za-z0-9])[{LETTERS}{WEAK_LETTERS}]\d+$", re.I)
+_VISIT = re.compile(rf"(?<![A-Za-z])(?:{VISITS})$", re.I)
 _HEAD = re.compile(rf"^(?:{PLAIN})[-_ ]+", re.I)
 _NUMBERED_HEAD = re.compile(rf"^(?:{_PART})[-_ ]+", re.I)
 _NUMBER = re.compile(rf"[-_ ./#(](?:(?:{COUNTED})[-_ ]?)?(\d+)$", re.I)
 _KEYED = re.compile(r"([A-Za-z]*)[-_ ]?(\d+)")
+_FIELD = re.compile(r"(?:1[.p]?5|3|7)T(?![A-Za-z0-9])", re.I)
 _YEAR = re.compile(r"(?:19|20)\d\d(?:[01]\d[0-3]\d)?")
 _COLLECTION = re.compile(COLLECTIONS, re.I)
+_COUNTED_THING = re.compile(COUNTED_THINGS, re.I)
 
 
-def infer_groups(names: Iterable[str], *, count_numbers: bool = True) -> dict[str, str]:
+def infer_groups(names: Iterable[str]) -> dict[str, str]:
     """Return the group of each name where names tell of groups; {} where they tell of none.
 
     A group is what several names share when their frames, slices, visits, sides and so on are
     left out. It has to hold a number that names a patient; plain running numbers are no groups.
-
-    Parameters
-    ----------
-    count_numbers
-        Whether a number at the end may be a part too (12_1, 12_2, 13_1). It is one where it starts
-        anew in each group: a number that runs on names the case, and what stands before it
-        describes it.
+    A number at the end may be a part too (12_1, 12_2, 13_1), where it starts anew in each group:
+    one that runs on names the case, and what stands before it describes it.
     """
-    stems = {name: _stem(name) for name in names}
-    if count_numbers:
-        stems |= _without_numbers(stems)
+    names = list(names)
+    sure = {name: _stem(name, _LETTER) for name in names}
+    less = {name: _stem(name, _WEAK_LETTER) for name in names}
+    less |= _without_numbers(less)
+    counting_up = {word for name in names for word, number in _numbers(name) if len(number) == 1}
+    less = {name: sure[name] if _ends(stem, counting_up) else stem for name, stem in less.items()}
+    are_few = len(set(less.values())) < FEW_GROUPS and len(names) > FEW_CASES
+    stems = sure if are_few else less
     counts = Counter(stems.values())
+    if all(_YEAR.search(stem) and not _is_identifier(stem) for stem in stems.values()):
+        return {}
     groups = {name: stem if counts[stem] > 1 else name for name, stem in stems.items()}
     return groups if 2 <= len(set(groups.values())) < len(groups) else {}
 
 
-def _stem(name: str) -> str:
+def join_visits(groups: Iterable[str]) -> dict[str, str]:
+    """Return the group of each group that a layout tells, without the visit; {} if none has one.
+
+    Numbers and sides are left alone: a layout knows which groups it has.
+    """
+    joined = {group: group for group in groups}
+    for group in joined:
+        match = _VISIT.search(group)
+        rest = group[: match.start()].rstrip(SEPARATORS) if match is not None else ""
+        if _has_number(rest):
+            joined[group] = rest
+    counts = Counter(joined.values())
+    joined = {group: rest if counts[rest] > 1 else group for group, rest in joined.items()}
+    return joined if 2 <= len(set(joined.values())) < len(joined) else {}
+
+
+def _stem(name: str, letter: re.Pattern[str]) -> str:
     """Return a name without the parts of a patient that it tells, as far as a number remains."""
     text = name.rstrip(SEPARATORS)
     subject = _SUBJECT.search(text)
@@ -89,16 +125,39 @@ def _stem(name: str) -> str:
     head = _HEAD.match(text)
     if head is not None and _has_number(text[head.end() :]):
         text = text[head.end() :]
-    while (match := _TAIL.search(text)) is not None:
-        rest = text[: match.start()].rstrip(SEPARATORS)
-        if not _has_number(rest):
-            break
+    while True:
+        match = _WORD.search(text)
+        if match is not None and _has_patient(rest := _before(text, match)):
+            text = rest
+            continue
+        match = letter.search(text)
+        if match is None or not _is_identifier(rest := _before(text, match)):
+            return text
         text = rest
-    return text
+
+
+def _ends(stem: str, words: Collection[str]) -> bool:
+    """Return whether the last number of a text follows one of the words, and names no thing."""
+    word = next((word for word, _ in reversed(_numbers(stem))), "")
+    return len(word) > 1 and word in words and _COUNTED_THING.fullmatch(word) is None
+
+
+def _before(text: str, match: re.Match[str]) -> str:
+    return text[: match.start()].rstrip(SEPARATORS)
 
 
 def _has_number(text: str) -> bool:
     return any(character.isdigit() for character in text)
+
+
+def _has_patient(text: str) -> bool:
+    """Return whether any number in a text counts something else than collections of patients."""
+    return any(not _COLLECTION.fullmatch(word) for word, _ in _numbers(text))
+
+
+def _numbers(text: str) -> list[tuple[str, str]]:
+    """Return the numbers of a text, each after its word, without strengths of a magnet."""
+    return _KEYED.findall(_FIELD.sub("", text))
 
 
 def _without_numbers(stems: Mapping[str, str]) -> dict[str, str]:
@@ -108,8 +167,8 @@ def _without_numbers(stems: Mapping[str, str]) -> dict[str, str]:
     for name, stem in stems.items():
         match = _NUMBER.search(stem)
         head = stem[: match.start()].rstrip(SEPARATORS) if match is not None else ""
-        if match is not None and _is_identifier(head):
-            heads[name] = _stem(head)
+        if match is not None and _has_number(_last_word(head)) and _is_identifier(head):
+            heads[name] = _stem(head, _WEAK_LETTER)
             numbers[heads[name]].add(int(match[1]))
     occurrences = Counter(number for found in numbers.values() for number in found)
     shared = [found for found in numbers.values() if len(found) > 1]
@@ -117,12 +176,17 @@ def _without_numbers(stems: Mapping[str, str]) -> dict[str, str]:
     return heads if shared and 2 * len(anew) > len(shared) else {}
 
 
-def _is_identifier(head: str) -> bool:
-    """Return whether the end of a text holds a number, and any of its numbers names a patient."""
-    last = re.split(rf"[{re.escape(SEPARATORS)}]", head)[-1]
-    return _has_number(last) and any(
-        not _COLLECTION.fullmatch(word) and not _YEAR.fullmatch(number)
-        for word, number in _KEYED.findall(head)
+def _last_word(text: str) -> str:
+    return re.split(rf"[{re.escape(SEPARATORS)}]", text)[-1]
+
+
+def _is_identifier(text: str) -> bool:
+    """Return whether any number of a text names a patient: 12, P3, ID_007; not LUNG1 or 2018."""
+    return any(
+        not _COLLECTION.fullmatch(word)
+        and not _YEAR.fullmatch(number)
+        and (len(word) < 2 or len(number) > 1 or _COUNTED_THING.fullmatch(word) is not None)
+        for word, number in _numbers(text)
     )
 
 

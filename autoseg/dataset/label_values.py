@@ -3,6 +3,7 @@
 Letters in shapes: S spatial axes.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -34,32 +35,31 @@ def declared_labels(declared: Declared, ignore: int | None) -> Labels:
     Raises
     ------
     DatasetError
-        Fewer than two classes, or a value that is given twice.
+        Fewer than two classes, a value that is given twice, or a background of several values.
     """
     sets = {name: _as_values(given) for name, given in declared.items()}
-    listed = [value for given in sets.values() for value in given]
-    has_regions = any(len(given) > 1 for given in sets.values())
-    values = _atoms(sets) if has_regions else {name: given[0] for name, given in sets.items()}
-    duplicates = set() if has_regions else {value for value in listed if listed.count(value) > 1}
-    if ignore is not None and ignore in listed:
-        duplicates.add(ignore)
-    names = list(values)
-    if len(names) < 2 or duplicates:
+    background = next((name for name in sets if name.casefold() == "background"), None)
+    background = next(iter(sets), "") if background is None else background
+    others = {name: given for name, given in sets.items() if name != background}
+    twice = _given_twice(sets.get(background, ()), others, ignore)
+    if not others or twice:
         shown = ", ".join(f"{name}: {value}" for name, value in declared.items())
-        twice = f", with {sorted(duplicates)} twice" if duplicates else ""
         raise DatasetError(
-            found=f"labels {{{shown}}}, ignore {ignore}{twice}",
+            found=f"labels {{{shown}}}, ignore {ignore}"
+            + (f", with {sorted(twice)} twice" if twice else ""),
             expected="a background and at least one other class, each with its own value",
             fix="correct the labels in dataset.json or in the file given with --spec",
         )
-    background = next((name for name in names if name.casefold() == "background"), names[0])
-    others = sorted((name for name in names if name != background), key=lambda name: values[name])
-    order = (background, *others)
+    if len(sets[background]) != 1:
+        raise _several_backgrounds(background, sets[background], declared)
+    has_regions = any(len(given) > 1 for given in others.values())
+    values = {background: sets[background][0], **_atoms(others)}
+    order = (background, *sorted(values.keys() - {background}, key=lambda name: values[name]))
     numbers = tuple(values[name] for name in order)
     regions = tuple(
         Region(name=name, classes=tuple(sorted(numbers.index(value) for value in given)))
-        for name, given in sets.items()
-        if has_regions and name != background
+        for name, given in others.items()
+        if has_regions
     )
     return Labels(names=order, values=numbers, ignore=ignore, regions=regions)
 
@@ -90,6 +90,30 @@ def spec_labels(spec: DatasetSpec) -> Labels | None:
 
 def _as_values(given: int | Sequence[int]) -> tuple[int, ...]:
     return (given,) if isinstance(given, int) else tuple(given)
+
+
+def _given_twice(
+    background: Sequence[int], others: Mapping[str, tuple[int, ...]], ignore: int | None
+) -> set[int]:
+    """Return the values with two meanings; regions may share theirs."""
+    listed = [value for given in others.values() for value in given]
+    twice = set(background) & set(listed)
+    if all(len(given) == 1 for given in others.values()):
+        twice |= {value for value in listed if listed.count(value) > 1}
+    return twice | ({ignore} & {*background, *listed} if ignore is not None else set())
+
+
+def _several_backgrounds(name: str, values: Sequence[int], declared: Declared) -> DatasetError:
+    """Return why a background has one value, and how the others are read as it."""
+    first, *rest = values or (0,)
+    fixed = {"labels": {**declared, name: first}}
+    if rest:
+        fixed["label_map"] = {str(value): first for value in rest}
+    return DatasetError(
+        found=f"the background {name!r} with the values {list(values)}",
+        expected="one value for the background, which others may be read as",
+        fix=f"write in the spec: {json.dumps(fixed)}",
+    )
 
 
 def _atoms(sets: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -181,8 +205,11 @@ def listing(values: Iterable[int]) -> str:
 def _refuse(unknown: NDArray, labels: Labels) -> None:
     declared = ", ".join(f"{v} ({n})" for v, n in zip(labels.values, labels.names, strict=True))
     ignored = "" if labels.ignore is None else f", {labels.ignore} (ignored)"
+    fix = "correct the labels in the file, or declare the missing classes"
+    if 0 in unknown and labels.names[0].casefold() != "background":
+        fix = f'add "background": 0 to the declared labels; or {fix}'
     raise DatasetError(
         found=f"label values {listing(unknown)}, which no class has",
         expected=f"only the values {declared}{ignored}",
-        fix="correct the labels in the file, or declare the missing classes",
+        fix=fix,
     )

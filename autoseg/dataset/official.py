@@ -1,10 +1,10 @@
 """The split that a data set comes with: what was published to be trained on and tested."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
-from autoseg.dataset.dataset import Case
+from autoseg.dataset.dataset import Case, DatasetSpec
 from autoseg.dataset.splits import Splits, split_of
 from autoseg.errors import DatasetError
 
@@ -14,19 +14,10 @@ REST: Part = "train"
 """Where cases stand that are in no part."""
 
 
-def declared_parts(
-    case_ids: Sequence[str],
-    declared: Mapping[str, Sequence[str]],
-    excluded: Collection[str] = (),
-) -> dict[str, Part]:
+def declared_parts(case_ids: Sequence[str], spec: DatasetSpec) -> dict[str, Part]:
     """Return where a spec's official split has each case; what it leaves out is trained on.
 
-    Parameters
-    ----------
-    declared
-        Ids, or patterns with *, under "train", "val" and "test".
-    excluded
-        Ids of cases that are left out and may be named all the same.
+    Cases that the spec excludes may be named all the same.
 
     Raises
     ------
@@ -34,13 +25,15 @@ def declared_parts(
         Names of parts or cases are unknown, a case is in two parts, or none is left to train on;
         or in no part although those to train on are listed. All problems are listed.
     """
-    known = dict.fromkeys((*case_ids, *excluded))
+    declared = spec.split or {}
+    known = {*case_ids, *(spec.exclude or ())}
     parts: dict[str, dict[Part, None]] = {case_id: {} for case_id in case_ids}
     problems = [f"split: no part is called {part!r}" for part in sorted(set(declared) - set(PARTS))]
     for part in PARTS:
         for pattern in declared.get(part, ()):
             matched = _matched(pattern, known)
-            problems += [] if matched else [f"split.{part}: {pattern!r} is no case"]
+            if not matched and not spec.excludes(pattern):
+                problems.append(f"split.{part}: {pattern!r} is no case")
             for case_id in parts.keys() & matched:
                 parts[case_id][part] = None
     problems += [

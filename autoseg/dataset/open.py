@@ -2,24 +2,25 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from autoseg.dataset.case import inspect_case
-from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Finding, Reading
+from autoseg.dataset.dataset import BROKEN, GONE, Case, Dataset, DatasetSpec, Finding, Reading
+from autoseg.dataset.files import refuse_meaningless
 from autoseg.dataset.formats import patterns
 from autoseg.dataset.formats.format import Format, Layout
 from autoseg.dataset.formats.masks import as_declared
 from autoseg.dataset.formats.registry import find_format, formats
-from autoseg.dataset.groups import infer_groups
+from autoseg.dataset.groups import infer_groups, join_visits
 from autoseg.dataset.official import declared_parts
 from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
 from autoseg.dataset.undeclared import find_channels, find_labels
-from autoseg.dataset.unpaired import case_of, pairing_findings
+from autoseg.dataset.unpaired import pairing_findings
 from autoseg.errors import DatasetError
-from autoseg.runtime.images import FORMATS, file_ending
+from autoseg.runtime.images import FORMATS, file_ending, is_image
 from autoseg.runtime.recipe import Labels
 
 OTHER_ENDING = ".nii.gz"
@@ -42,7 +43,7 @@ def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> 
         spec = spec.revised(group_by=group_by)
     root = root.resolve()
     found_format, layout = _find(root, spec)
-    layout = _without(layout, spec)
+    layout, spec = _without(layout, spec)
     if layout.problems or not layout.cases:
         raise as_error(_everything_wrong(root, spec, found_format, layout))
     return _assemble(root, spec, found_format, layout)
@@ -63,7 +64,7 @@ def list_dataset(
     """
     root, spec = root.resolve(), spec.revised(group_by=group_by or spec.group_by)
     found_format, layout = _find(root, spec)
-    layout = _without(layout, spec)
+    layout, spec = _without(layout, spec)
     problems = pairing_findings(root, layout)
     if not layout.cases:
         return None, problems
@@ -73,6 +74,7 @@ def list_dataset(
 def _assemble(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout) -> Dataset:
     """Return the data set of all files that pair."""
     layout = as_declared(layout, root, spec)
+    refuse_meaningless(layout.reading, layout.labels, spec)
     dataset = _listed(root, spec, found_format, layout)
     if not dataset.channels:
         dataset = dataset.revised(channels=find_channels(dataset, found_format))
@@ -84,7 +86,7 @@ def _assemble(root: Path, spec: DatasetSpec, found_format: Format, layout: Layou
 def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout) -> Dataset:
     """Return the data set of all files that pair, as far as names and declarations tell."""
     if spec.split is not None and not layout.problems:
-        layout = _with_split(layout, spec.split, spec.exclude or {})
+        layout = _with_split(layout, spec)
     groups, groups_inferred = _groups(layout, spec.group_by)
     sites = _sites(layout, spec.site_by)
     endings = Counter(_ending(found.images[0]) for found in layout.cases)
@@ -92,7 +94,7 @@ def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout)
         name=spec.name or root.name,
         root=root,
         layout=found_format.name,
-        channel_files="suffix" if layout.has_suffix else "single",
+        channel_files="suffix" if layout.has_suffix or _has_several(layout) else "single",
         channels=layout.channels or (),
         labels=layout.labels or Labels(names=("background",), values=(0,)),
         labels_declared=layout.labels is not None,
@@ -114,6 +116,15 @@ def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout)
         ),
         excluded=spec.exclude or {},
         groups_inferred=groups_inferred,
+        groups_declared=spec.group_by is not None,
+    )
+
+
+def _has_several(layout: Layout) -> bool:
+    """Return whether cases have an image file for each channel."""
+    return any(
+        len(found.images) > 1 and all(is_image(path) for path in found.images)
+        for found in layout.cases
     )
 
 
@@ -147,12 +158,17 @@ def _pair(found: str, meant: int) -> tuple[int, int]:
         ) from None
 
 
-def _without(layout: Layout, spec: DatasetSpec) -> Layout:
-    """Return a layout without the excluded cases, and without the problems of their files."""
-    problems = tuple(p for p in layout.problems if not spec.excludes(case_of(p) or ""))
-    known = {found.case_id for found in layout.cases} | {case_of(p) for p in layout.problems}
+def _without(layout: Layout, spec: DatasetSpec) -> tuple[Layout, DatasetSpec]:
+    """Return a layout without the excluded cases, and without the problems of their files.
+
+    The spec says which cases are gone that were left out because they were broken.
+    """
+    problems = tuple(p for p in layout.problems if not spec.excludes(p.case_id or ""))
+    known = {found.case_id for found in layout.cases} | {p.case_id for p in layout.problems}
     names = [name for name in spec.exclude or {} if not set(name) & set("*?")]
-    unknown = [name for name in names if name not in known]
+    exclude = dict(spec.exclude or {})
+    gone = [n for n in names if n not in known and exclude[n].startswith(BROKEN)]
+    unknown = [name for name in names if name not in known and name not in gone]
     if unknown and not problems:
         raise DatasetError(
             found=f"exclude: {', '.join(unknown)}, which is no case",
@@ -160,14 +176,14 @@ def _without(layout: Layout, spec: DatasetSpec) -> Layout:
             fix="correct exclude in the spec",
         )
     kept = tuple(found for found in layout.cases if not spec.excludes(found.case_id))
-    return replace(layout, cases=kept, problems=problems)
+    if gone:
+        spec = spec.revised(exclude={**exclude, **{n: f"{GONE}{exclude[n]}" for n in gone}})
+    return replace(layout, cases=kept, problems=problems), spec
 
 
-def _with_split(
-    layout: Layout, declared: Mapping[str, Sequence[str]], exclude: Mapping[str, str]
-) -> Layout:
+def _with_split(layout: Layout, spec: DatasetSpec) -> Layout:
     """Return a layout whose cases stand where the spec's official split has them."""
-    parts = declared_parts([found.case_id for found in layout.cases], declared, exclude)
+    parts = declared_parts([found.case_id for found in layout.cases], spec)
     cases = tuple(replace(found, split=parts[found.case_id], fold=None) for found in layout.cases)
     return replace(layout, cases=cases)
 
@@ -229,11 +245,13 @@ def _groups(layout: Layout, pattern: str | None) -> tuple[list[str], bool]:
     """
     told = [found.group or found.case_id for found in layout.cases]
     if pattern is not None and pattern not in layout.columns:
-        return match_groups([found.case_id for found in layout.cases], pattern), False
+        return match_groups([found.case_id for found in layout.cases], pattern, "group_by"), False
     if pattern is not None:
         return told, False
     is_told = any(found.group is not None for found in layout.cases)
-    inferred = infer_groups(told, count_numbers=not is_told)
+    if is_told and layout.has_listed_groups:
+        return told, False
+    inferred = join_visits(told) if is_told else infer_groups(told)
     return [inferred.get(group, group) for group in told], bool(inferred)
 
 
@@ -241,11 +259,11 @@ def _sites(layout: Layout, pattern: str | None) -> list[str | None]:
     """Return the site of each case: the pattern's, else the layout's."""
     if pattern is None or pattern in layout.columns:
         return [found.site for found in layout.cases]
-    return [*match_groups([found.case_id for found in layout.cases], pattern)]
+    return [*match_groups([found.case_id for found in layout.cases], pattern, "site_by")]
 
 
-def match_groups(case_ids: Sequence[str], pattern: str) -> list[str]:
-    """Return what the first group of a regular expression finds in each id.
+def match_groups(case_ids: Sequence[str], pattern: str, field: str) -> list[str]:
+    """Return what the first group of a regular expression, a field of a spec, finds in each id.
 
     Raises
     ------
@@ -256,9 +274,9 @@ def match_groups(case_ids: Sequence[str], pattern: str) -> list[str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise DatasetError(
-            found=f"--group-by {pattern!r}: {error}",
+            found=f"{field} {pattern!r}: {error}",
             expected=r"a regular expression, e.g. '(patient\d+)'",
-            fix="correct the expression",
+            fix=f"correct {field} in the spec",
         ) from None
     matches = [expression.search(case_id) for case_id in case_ids]
     missing = [i for i, match in zip(case_ids, matches, strict=True) if match is None]
@@ -267,6 +285,6 @@ def match_groups(case_ids: Sequence[str], pattern: str) -> list[str]:
         raise DatasetError(
             found=f"{len(missing)} of {len(case_ids)} cases do not match {pattern!r}: {shown}",
             expected="an expression that finds a group in the id of every case",
-            fix="correct --group-by",
+            fix=f"correct {field} in the spec",
         )
     return [(m[1] if expression.groups else m[0]) or m[0] for m in matches if m is not None]

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import Finding
@@ -11,6 +12,12 @@ MAX_LISTED = 200
 """Lines of one error message."""
 MAX_IN_GROUP = 20
 """Lines of problems that share a remedy, where there are several remedies."""
+MAX_ALIKE = 3
+"""So many problems in the same words have a line each, more of them one together."""
+MAX_NAMED = 10
+"""Files in which the same was found that one line names."""
+GROUP_FIELD = "group_by in the spec"
+"""What a user may have given as an option instead."""
 
 
 class DatasetProblems(DatasetError):
@@ -20,22 +27,46 @@ class DatasetProblems(DatasetError):
     ----------
     findings
         The errors, at least one.
+    or_else
+        What else helps than what stands under each problem.
     """
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Finding], or_else: str = "") -> None:
         self.findings = tuple(findings)
+        self.or_else = or_else
         groups = grouped(self.findings)
         found, expected, fix = _alike(self.findings) if len(groups) == 1 else _different(groups)
-        super().__init__(found=found, expected=expected, fix=fix)
+        super().__init__(found=found, expected=expected, fix=fix + or_else)
 
     def __reduce__(self) -> tuple:
         """Return what pickle needs."""
-        return DatasetProblems, (self.findings,)
+        return DatasetProblems, (self.findings, self.or_else)
+
+    def with_place(self, spec_file: Path | None, *, group_option: bool) -> "DatasetProblems":
+        """Return the error with remedies that name what the user gave: see `placed`."""
+        findings = placed(self.findings, spec_file, group_option=group_option)
+        return DatasetProblems(findings, self.or_else)
 
 
-def as_error(findings: Sequence[Finding]) -> DatasetProblems:
+def as_error(findings: Sequence[Finding], or_else: str = "") -> DatasetProblems:
     """Return one error with all findings, those with one remedy together."""
-    return DatasetProblems(findings)
+    return DatasetProblems(findings, or_else)
+
+
+def placed(
+    findings: Sequence[Finding], spec_file: Path | None, *, group_option: bool
+) -> tuple[Finding, ...]:
+    """Return findings whose remedies name the spec's file, and --group-by where that was given."""
+    changes = {GROUP_FIELD: "--group-by"} if group_option else {}
+    if spec_file is not None:
+        changes["in the spec"] = f"in {spec_file}"
+    placed_findings = []
+    for finding in findings:
+        remedy = finding.remedy
+        for said, meant in changes.items():
+            remedy = remedy.replace(said, meant)
+        placed_findings.append(finding.revised(remedy=remedy))
+    return tuple(placed_findings)
 
 
 def error_finding(
@@ -97,5 +128,18 @@ def _indented(word: str, text: str) -> str:
 
 
 def _lines(group: Sequence[Finding], most: int) -> list[str]:
-    lines = [describe(finding) for finding in group[:most]]
-    return [*lines, f"... and {len(group) - most} more"] if len(group) > most else lines
+    """Return what was found; one line where the same was found in many files."""
+    alike: dict[str, list[Finding]] = defaultdict(list)
+    for finding in group:
+        alike[finding.found].append(finding)
+    lines = [line for same in alike.values() for line in _alike_lines(same)]
+    return [*lines[:most], f"... and {len(lines) - most} more"] if len(lines) > most else lines
+
+
+def _alike_lines(same: Sequence[Finding]) -> list[str]:
+    if len(same) <= MAX_ALIKE:
+        return [describe(finding) for finding in same]
+    names = list(dict.fromkeys(name for finding in same for name in finding.files))
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    found = same[0].found
+    return [f"{', '.join(names[:MAX_NAMED])}{more}: {found}" if names else found]

@@ -2,12 +2,12 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from autoseg.dataset.dataset import Case
+from autoseg.dataset.dataset import Case, DatasetSpec
 from autoseg.dataset.groups import EVERY_CASE_ALONE
 from autoseg.dataset.splits import Split, Splits, split_problems
 from autoseg.errors import DatasetError
@@ -42,13 +42,15 @@ def read_splits(path: Path, cases: Sequence[Case]) -> Splits:
     return read_split_file(path, cases).splits
 
 
-def read_split_file(path: Path, cases: Sequence[Case], excluded: Collection[str] = ()) -> SplitFile:
+def read_split_file(
+    path: Path, cases: Sequence[Case], spec: DatasetSpec | None = None
+) -> SplitFile:
     """Return the folds in a file, and the cases that it keeps out of them.
 
     Parameters
     ----------
-    excluded
-        Ids of cases that are left out of the data set: they are left out of the folds, too.
+    spec
+        Tells which cases are left out of the data set: they are left out of the folds, too.
 
     Raises
     ------
@@ -58,7 +60,7 @@ def read_split_file(path: Path, cases: Sequence[Case], excluded: Collection[str]
     """
     try:
         content = json.loads(path.read_bytes())
-        found = _parse(content, _Names(cases, excluded))
+        found = _parse(content, _Names(cases, spec or DatasetSpec()))
     except OSError as error:
         text = f"{path} cannot be read: {error.strerror}"
         raise DatasetError(found=text, expected=EXPECTED, fix=FIX) from error
@@ -96,8 +98,8 @@ def with_test(cases: Sequence[Case], test: Sequence[str]) -> tuple[Case, ...]:
 class _Names:
     """Finds cases by their ids, or by the names of their images."""
 
-    def __init__(self, cases: Sequence[Case], excluded: Collection[str]) -> None:
-        self._excluded = set(excluded)
+    def __init__(self, cases: Sequence[Case], spec: DatasetSpec) -> None:
+        self._spec = spec
         self._ids = {case.id for case in cases}
         found: dict[str, set[str]] = defaultdict(set)
         for case in cases:
@@ -122,7 +124,7 @@ class _Names:
         if not isinstance(entries, list):
             raise TypeError(entries)
         found = (self(entry) for entry in entries)
-        return tuple(name for name in found if not self._excluded.intersection(_keys(name)))
+        return tuple(name for name in found if not any(map(self._spec.excludes, _keys(name))))
 
 
 def _keys(name: str) -> Iterator[str]:

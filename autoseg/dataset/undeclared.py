@@ -1,5 +1,6 @@
 """Channels and classes that nobody declared, as the files show them."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,8 @@ from autoseg.runtime.recipe import Labels
 
 NUM_READERS = 4
 """Threads that look through masks without declared labels: decoding leaves Python's lock."""
+WHITE = 255
+"""Foreground in masks of 8 bits that are made to be looked at."""
 CHUNK = 1 << 20
 """Voxels counted at a time: numpy counts eight bytes each."""
 
@@ -42,7 +45,7 @@ def find_channels(dataset: Dataset, found_format: Format) -> tuple[str, ...]:
         No image can be read.
     """
     problems = []
-    for case in dataset.cases:
+    for case in dataset.training_cases or dataset.cases:
         try:
             return _channel_names(found_format.read_image(dataset, case))
         except AutosegError as error:
@@ -51,18 +54,19 @@ def find_channels(dataset: Dataset, found_format: Format) -> tuple[str, ...]:
 
 
 def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
-    """Return the classes that stand in masks without declared labels.
+    """Return the classes that stand in masks without declared labels; no test case tells any.
 
     Raises
     ------
     DatasetError
         Masks are broken, smoothed, in colours, of one value, or of too many.
     """
+    cases = dataset.training_cases or dataset.cases
     with ThreadPoolExecutor(NUM_READERS) as pool:
-        found = list(pool.map(lambda case: _values(dataset, case), dataset.cases))
+        found = list(pool.map(lambda case: _values(dataset, case), cases))
     problems = [
         label_finding(dataset, case, entry.problem)
-        for case, entry in zip(dataset.cases, found, strict=True)
+        for case, entry in zip(cases, found, strict=True)
         if entry.problem is not None
     ]
     if problems:
@@ -71,12 +75,14 @@ def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
             raise suggestion
         raise as_error([*problems, *_image_problems(dataset)])
     richest = max(range(len(found)), key=lambda index: len(found[index].counts))
-    _refuse_grey(dataset.cases[richest], [entry.counts for entry in found])
+    _refuse_grey(cases[richest], [entry.counts for entry in found])
+    _refuse_mixed(dataset.cases, [{*entry.counts} - {ignore} for entry in found])
     try:
         return found_labels({value for entry in found for value in entry.counts}, ignore)
     except DatasetError as error:
-        name = ", ".join(dataset.cases[richest].labels)
-        where = f"{name} has {len(found[richest].counts)} values"
+        name = ", ".join(cases[richest].labels)
+        number = len(found[richest].counts)
+        where = f"{name} has {number} value{'s' * (number != 1)}"
         raise DatasetError(
             found=f"{error.found}; {where}", expected=error.expected, fix=error.fix
         ) from None
@@ -116,6 +122,30 @@ def _refuse_grey(case: Case, counts: Sequence[Mapping[int, int]]) -> None:
                 "near either end: binary masks that were smoothed, resized or stored as JPEG",
                 expected="two values, or one for each class",
                 remedy=with_fix(remedy, fix),
+                fix=fix,
+            )
+        ]
+    )
+
+
+def _refuse_mixed(cases: Sequence[Case], found: Sequence[set[int]]) -> None:
+    """Raise an error if binary masks have 0 and 1 in some cases, 0 and 255 in others."""
+    if set().union(*found) != {0, 1, WHITE} or any({1, WHITE} <= values for values in found):
+        return
+    white = tuple(
+        name for case, v in zip(cases, found, strict=True) if WHITE in v for name in case.labels
+    )
+    fix = {"label_map": {str(WHITE): 1}}
+    classes = json.dumps({"labels": {"background": 0, "class_1": 1, "class_255": WHITE}})
+    raise as_error(
+        [
+            Finding(
+                severity="error",
+                files=white,
+                found=f"{len(white)} masks with {WHITE} as foreground, the others with 1, none "
+                "with both: most likely one class, stored in two ways",
+                expected="the same value for a class in all masks",
+                remedy=with_fix(f"if these are two classes, declare {classes} in the spec", fix),
                 fix=fix,
             )
         ]

@@ -3,36 +3,20 @@
 from pathlib import Path
 
 from autoseg.dataset.dataset import Finding
-from autoseg.dataset.formats.format import Layout
-from autoseg.runtime.cases import CHANNEL_SUFFIX
-from autoseg.runtime.images import FORMATS
+from autoseg.dataset.formats.format import Layout, Problem
 
 
 def pairing_findings(root: Path, layout: Layout) -> list[Finding]:
-    """Return the problems of pairing as findings, with their files and cases."""
-    findings = []
-    for problem in layout.problems or (() if layout.cases else (f"no cases in {root}",)):
-        file, _, rest = problem.partition(": ")
-        case_id = case_of(problem)
-        findings.append(
-            Finding(
-                severity="error",
-                files=(file,) if case_id else (),
-                case=case_id,
-                found=rest if case_id else problem,
-                expected="for each case one image (or one a channel) and one label map of its name",
-                remedy="add, rename or remove the files listed, then run it again",
-            )
+    """Return the problems of a layout as findings; a layout without cases has at least one."""
+    nothing = () if layout.cases else (Problem(f"no cases in {root}"),)
+    return [
+        Finding(
+            severity="error",
+            files=problem.files,
+            case=problem.case_id,
+            found=problem.found,
+            expected=problem.expected,
+            remedy=problem.remedy,
         )
-    return findings
-
-
-def case_of(problem: str) -> str | None:
-    """Return the id of the case whose file a problem of pairing begins with, if it does."""
-    name = problem.partition(": ")[0].rpartition("/")[2]
-    ending = next((e for e in (*FORMATS, ".*") if name.lower().endswith(e)), None)
-    if ending is None:
-        return None
-    stem = name[: -len(ending)]
-    match = CHANNEL_SUFFIX.fullmatch(stem)
-    return match["case"] if match else stem
+        for problem in layout.problems or nothing
+    ]

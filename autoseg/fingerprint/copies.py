@@ -4,14 +4,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.fingerprint.fingerprint import CaseStats
 
 NEAR = 4
 """Bits of 64 in which the looks of nearly equal images differ at most (measured: noise of a
 twentieth of the contrast, other brightness, JPEG); unrelated ones' by 7 at least."""
-ROWS = 256
-"""Cases compared with all others at a time: keeps memory small."""
 
 
 def copies(cases: Sequence[CaseStats]) -> tuple[tuple[str, ...], ...]:
@@ -24,20 +23,40 @@ def copies(cases: Sequence[CaseStats]) -> tuple[tuple[str, ...], ...]:
 
 
 def near_copies(cases: Sequence[CaseStats]) -> tuple[tuple[str, ...], ...]:
-    """Return the sorted ids of each two cases whose images are the same or nearly so."""
+    """Return the sorted ids of cases whose images are the same or nearly so, one like the next.
+
+    Of three images in a set, the first and the last may differ by more than `NEAR`.
+    """
     seen = [case for case in cases if case.thumbnail is not None]
-    pairs = ((seen[first].case_id, seen[second].case_id) for first, second, _ in near_pairs(seen))
-    return tuple(sorted((min(pair), max(pair)) for pair in pairs))
+    bits, rest = _bits(seen), np.arange(len(seen))
+    found = []
+    while len(rest):
+        members, edge, rest = [], rest[:1], rest[1:]
+        while len(edge):
+            members += edge.tolist()
+            is_near = _is_near(bits[rest], bits[edge])
+            edge, rest = rest[is_near], rest[~is_near]
+        if len(members) > 1:
+            found.append(tuple(sorted(seen[index].case_id for index in members)))
+    return tuple(sorted(found))
 
 
-def near_pairs(cases: Sequence[CaseStats]) -> list[tuple[int, int, int]]:
-    """Return places and distance of each two cases that differ by `NEAR` bits at most."""
-    bits = np.array([int(case.thumbnail or "0", 16) for case in cases], np.uint64)
-    pairs = []
-    for start in range(0, len(bits), ROWS):
-        rows = bits[start : start + ROWS, None]
-        distances = np.bitwise_count(rows ^ bits[None])  # (rows, cases)
-        for row, other in zip(*np.nonzero(distances <= NEAR), strict=True):
-            if start + row < other:
-                pairs.append((start + int(row), int(other), int(distances[row, other])))
-    return pairs
+def near_any(cases: Sequence[CaseStats], others: Sequence[CaseStats]) -> tuple[str, ...]:
+    """Return the sorted ids of those cases whose image is nearly the same as one of the others."""
+    seen = [case for case in cases if case.thumbnail is not None]
+    known = [case for case in others if case.thumbnail is not None]
+    is_near = _is_near(_bits(seen), _bits(known))
+    return tuple(sorted(case.case_id for case, near in zip(seen, is_near, strict=True) if near))
+
+
+def _bits(cases: Sequence[CaseStats]) -> NDArray[np.uint64]:
+    return np.array([int(case.thumbnail or "0", 16) for case in cases], np.uint64)
+
+
+def _is_near(bits: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.bool]:
+    """Return of each of (N,) thumbnails whether any of the others is nearly the same."""
+    is_near = np.zeros(len(bits), bool)
+    if len(bits):
+        for other in others:
+            is_near |= np.bitwise_count(bits ^ other) <= NEAR
+    return is_near

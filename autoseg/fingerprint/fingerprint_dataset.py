@@ -1,6 +1,7 @@
 """All cases of a data set, measured in parallel and resumably, to one fingerprint."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,47 +9,23 @@ from pathlib import Path
 from statistics import median
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
-from autoseg.dataset.files import changed_by
-from autoseg.dataset.problems import as_error
-from autoseg.fingerprint.copies import copies, near_copies
+from autoseg.dataset.formats.registry import find_format
+from autoseg.dataset.splits import listing
+from autoseg.errors import AutosegError
+from autoseg.fingerprint.copies import copies, near_any, near_copies
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 from autoseg.fingerprint.intensities import summarise
 from autoseg.fingerprint.measure import Measured, measure_case
 from autoseg.fingerprint.measured_file import load_measured, measured_key, save_measured
+from autoseg.machine import MemoryShares
 from autoseg.record import autoseg_version
 
-MEMORY_SHARE = 0.4
-"""Part of the memory allowed that cases may take: what they need is told by their compressed size,
-which may be twice too low, and the program needs some itself."""
-MEMORY_PER_FILE_BYTE = 12
-"""Memory for one case, by the size of its compressed images: these expand two- to threefold, and
-labels, masks and components take as much again."""
-
-
-def measure_dataset(
-    dataset: Dataset,
-    folder: Path,
-    *,
-    num_workers: int,
-    ram_bytes: int,
-    on_case: Callable[[str], None],
-) -> tuple[Fingerprint, tuple[Finding, ...]]:
-    """Return the fingerprint of a data set and what is odd about single cases.
-
-    See `survey_dataset`.
-
-    Raises
-    ------
-    DatasetProblems
-        Cases have errors: all of them, of all cases.
-    """
-    fingerprint, findings = survey_dataset(
-        dataset, folder, num_workers=num_workers, ram_bytes=ram_bytes, on_case=on_case
-    )
-    errors = [finding for finding in findings if finding.severity == "error"]
-    if errors or fingerprint is None:
-        raise as_error(errors)
-    return fingerprint, findings
+MEMORY_SHARE = 0.7
+"""Part of the memory allowed that cases may take: the program needs some itself."""
+CHANNEL_VOXEL_BYTES = 4
+"""Memory for a voxel of one channel while its case is measured."""
+LABEL_VOXEL_BYTES = 10
+"""Memory for a voxel of the labels: classes, components, masks, places of the foreground."""
 
 
 def survey_dataset(
@@ -76,17 +53,26 @@ def survey_dataset(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
 
+    memory = MemoryShares(max(1, int(MEMORY_SHARE * ram_bytes)))
+
     def measure(case: Case) -> Measured:
-        measured = _measure_once(dataset, case, folder)
+        measured = _measure_once(dataset, case, folder, memory)
         on_case(case.id)
         return measured
 
-    with ThreadPoolExecutor(affordable_workers(dataset, num_workers, ram_bytes)) as pool:
+    with ThreadPoolExecutor(num_workers) as pool:
         try:
             cases = list(pool.map(measure, dataset.cases))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    return join_measured(dataset, cases)
+
+
+def join_measured(
+    dataset: Dataset, cases: Sequence[Measured]
+) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
+    """Return the fingerprint of measured cases, all or some of a data set, and all findings."""
     findings = [finding for measured in cases for finding in measured.findings]
     sound = [measured for measured in cases if measured.stats is not None]
     stats = [measured.stats for measured in sound if measured.stats is not None]
@@ -110,40 +96,35 @@ def survey_dataset(
             for channel in range(len(dataset.channels))
         ),
         median_relative_size_after_cropping=median(
-            _product(case.shape_after_crop) / _product(case.shape) for case in stats
+            math.prod(case.shape_after_crop) / math.prod(case.shape) for case in stats
         ),
     )
     return fingerprint, tuple(findings)
 
 
-def affordable_workers(dataset: Dataset, num_workers: int, ram_bytes: int) -> int:
-    """Return how many of the largest cases may be measured at once: `num_workers`, or fewer."""
-    largest = 1
-    for case in dataset.cases:
-        files = changed_by(dataset.image_paths(case))
-        largest = max(largest, sum(size for _, size, _ in files))
-    affordable = int(MEMORY_SHARE * ram_bytes / (MEMORY_PER_FILE_BYTE * largest))
-    return max(1, min(num_workers, affordable))
+def peak_bytes(dataset: Dataset, case: Case) -> int:
+    """Return the estimated peak of memory while a case is measured, by its extent."""
+    try:
+        extent = find_format(dataset.layout).read_extent(dataset, case)
+    except AutosegError:
+        return 0  # reading the file says what is wrong with it
+    per_voxel = CHANNEL_VOXEL_BYTES * extent.num_channels + LABEL_VOXEL_BYTES
+    return math.prod(extent.shape) * per_voxel
 
 
-def _measure_once(dataset: Dataset, case: Case, folder: Path | None) -> Measured:
+def _measure_once(
+    dataset: Dataset, case: Case, folder: Path | None, memory: MemoryShares
+) -> Measured:
     """Return a case's measurements, from `folder` if its files are as they were."""
-    if folder is None:
-        return measure_case(dataset, case)
-    key = measured_key(dataset, case)
-    measured = load_measured(folder, case.id, key)
-    if measured is None:
+    key = "" if folder is None else measured_key(dataset, case)
+    measured = None if folder is None else load_measured(folder, case.id, key)
+    if measured is not None:
+        return measured
+    with memory.claim(peak_bytes(dataset, case)):
         measured = measure_case(dataset, case)
-        if measured.stats is not None:
-            save_measured(folder, case.id, key, measured)
+    if folder is not None and measured.stats is not None:
+        save_measured(folder, case.id, key, measured)
     return measured
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    result = 1
-    for length in shape:
-        result *= length
-    return result
 
 
 def _common_findings(
@@ -177,17 +158,25 @@ def _common_findings(
 def _tested_copies(dataset: Dataset, stats: Sequence[CaseStats]) -> list[Finding]:
     """Return an error for each image that is in an official test set and outside of it."""
     trained = {case.id for case in dataset.training_cases}
+    if len(trained) == len(dataset.cases):
+        return []
+    by_id = {case.case_id: case for case in stats}
+    alike = []
+    for ids in near_copies(stats):
+        inside = [by_id[case_id] for case_id in ids if case_id not in trained]
+        outside = [by_id[case_id] for case_id in ids if case_id in trained]
+        alike.append((*near_any(inside, outside), *near_any(outside, inside)))
+    same = [ids for ids in copies(stats) if not any(set(ids) <= set(near) for near in alike)]
     return [
         Finding(
             severity="error",
             files=ids,
-            found=f"the same or nearly the same image in the test set and outside: "
-            f"{', '.join(ids)}",
+            found=f"the same or nearly the same image in the test set and outside: {listing(ids)}",
             expected="test cases that nothing is trained on",
             remedy="exclude the copies, in the spec: "
             + json.dumps({"exclude": {case_id: "copy" for case_id in ids if case_id in trained}}),
         )
-        for ids in dict.fromkeys((*copies(stats), *near_copies(stats)))
+        for ids in sorted(tuple(sorted(ids)) for ids in (*same, *alike))
         if 0 < len(trained & set(ids)) < len(ids)
     ]
 

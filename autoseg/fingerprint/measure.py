@@ -58,8 +58,8 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
         nothing = np.zeros((len(dataset.channels), 0), np.float32)
         return Measured(None, nothing, "pixel", tuple(findings))
     box = nonzero_box(image.array)
-    limit = min(MAX_CASE_SAMPLES, MAX_SAMPLES // len(dataset.cases))
-    samples = sample_foreground(image.array, classes, limit, stream(SEED, "fingerprint", case.id))
+    rng = stream(SEED, "fingerprint", case.id)
+    samples = sample_foreground(image.array, classes, sample_limit(dataset), rng)
     facts = class_facts(classes, len(dataset.labels.names))
     highest = [channel.max() for channel in image.array]
     stats = CaseStats(
@@ -86,6 +86,18 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
     )
     findings += _constant_channels(dataset, case, image.array)
     return Measured(stats, samples, image.geometry.unit, tuple(findings))
+
+
+def sample_limit(dataset: Dataset) -> int:
+    """Return how many foreground voxels of one case are kept.
+
+    It falls by half where all cases would have too many, and not a little with each case: what was
+    measured stays valid when a few cases are added or left out.
+    """
+    limit = MAX_CASE_SAMPLES
+    while limit > 1 and limit * len(dataset.training_cases) > MAX_SAMPLES:
+        limit //= 2
+    return limit
 
 
 def content_hash(image: Image, classes: NDArray) -> str:

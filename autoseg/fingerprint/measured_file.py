@@ -11,10 +11,10 @@ from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.dataset.files import changed_by
 from autoseg.errors import WorkspaceError
 from autoseg.fingerprint.fingerprint import CaseStats
-from autoseg.fingerprint.measure import Measured
+from autoseg.fingerprint.measure import Measured, sample_limit
 from autoseg.record import autoseg_version
 
-VERSION = 2
+VERSION = 3
 """Raised when a case has more facts, so that what was measured before is measured again."""
 
 
@@ -24,7 +24,7 @@ def measured_key(dataset: Dataset, case: Case) -> str:
     if not all(path.exists() for path in paths):
         return ""  # never equal to a stored key: the case is measured, which reports it
     facts = (VERSION, autoseg_version(), changed_by(paths), case.paint, case.part, dataset.layout)
-    text = repr((*facts, dataset.labels, dataset.reading, dataset.channels, len(dataset.cases)))
+    text = repr((*facts, dataset.labels, dataset.reading, dataset.channels, sample_limit(dataset)))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -10,10 +10,8 @@ import hashlib
 import itertools
 import json
 import math
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -24,6 +22,7 @@ from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.files import changed_by
 from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import AutosegError
+from autoseg.machine import MemoryShares
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
 from autoseg.runtime.crop import Box
@@ -113,7 +112,7 @@ def preprocess(
     targets.sort(key=lambda target: -len(target.plan.patch_size))
     for target in targets:
         target.store.remove_stale()
-    memory = _Memory(max(1, plan.ram_bytes - PROGRAM_BYTES))
+    memory = MemoryShares(max(1, plan.ram_bytes - PROGRAM_BYTES))
     workers = _affordable_workers(memory.total, targets, num_workers)
     pool = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
     try:
@@ -169,30 +168,8 @@ def _affordable_workers(total: int, targets: Sequence[_Target], num_workers: int
     return int(max(1, min(num_workers, total // typical)))
 
 
-class _Memory:
-    """Lets threads work only while their cases fit into memory together; one always may."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._used = 0
-        self._changed = threading.Condition()
-
-    @contextmanager
-    def claim(self, amount: int) -> Iterator[None]:
-        """Wait until `amount` bytes are free, and keep them for the body."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._used == 0 or self._used + amount <= self.total)
-            self._used += amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._used -= amount
-                self._changed.notify_all()
-
-
 def _prepare_case(
-    dataset: Dataset, plan: Plan, case: Case, targets: Sequence[_Target], memory: _Memory
+    dataset: Dataset, plan: Plan, case: Case, targets: Sequence[_Target], memory: MemoryShares
 ) -> None:
     """Prepare one case for the configurations that lack it."""
     source = source_hash(dataset, case)

@@ -39,4 +39,12 @@ def test_the_same_image_with_other_labels_is_told(made):
 def test_a_video_is_told_in_one_finding(made):
     cases = [made.stats(i, thumbnail=f"{1 << (i % 3):016x}") for i in range(300)]
     (finding,) = check(made, *cases)
-    assert finding.found == "44850 pairs of nearly the same image among 300 cases"
+    assert finding.found == "nearly the same image, one like the next, in 300 cases"
+    assert len(finding.files) == 300
+
+
+def test_many_sets_of_images_that_look_alike_are_told_in_one_finding(made):
+    cases = made.usual(21)
+    again = [made.stats(100 + i, thumbnail=case.thumbnail) for i, case in enumerate(cases)]
+    (finding,) = check(made, *cases, *again)
+    assert finding.found == "21 sets of nearly the same image"

@@ -163,6 +163,45 @@ def test_values_that_mean_something_else_are_not_guessed(root):
     assert refused(root).fix is None
 
 
+def test_a_lone_value_that_is_not_white_is_not_taken_for_foreground(root):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3:6, 3:6, 3:6] = 2
+    put(root, labels=(labels, Geometry((1.0, 1.0, 1.0))))
+    assert refused(root).fix is None
+
+
+def test_255_is_not_mapped_where_a_file_has_1_beside_it():
+    white, both = finding(label_map={"255": 1}), finding().revised(fix=None)
+    assert with_fixes(DatasetSpec(), [white]).label_map == {"255": 1}
+    assert with_fixes(DatasetSpec(), [white, both]).label_map is None
+
+
+def test_mirrored_labels_are_refused_and_turned_losslessly(root):
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:4, 3:6, 1:5] = 1
+    flipped = tuple(float(value) for value in np.diag((-1.0, 1.0, 1.0)).ravel())
+    place = geometry(origin=(SHAPE[2] - 1.0, 0.0, 0.0), direction=flipped)
+    put(root, image=Image(np.ones((1, *SHAPE), np.float32), geometry()))
+    put(root, labels=(labels[:, :, ::-1], place))
+    error = refused(root)
+    assert "mirrored" in error.found
+    assert error.fix == {"fixes": ["resample_labels"]}
+    _, classes, _ = mended(root, error)
+    np.testing.assert_array_equal(classes, labels)
+    _, copied, _ = inspect(root, fixes=("copy_geometry",))
+    np.testing.assert_array_equal(copied, labels[:, :, ::-1])
+
+
+def test_mirrored_labels_without_a_place_are_not_turned_by_themselves(root):
+    flipped = tuple(float(value) for value in np.diag((-1.0, 1.0, 1.0)).ravel())
+    place = geometry(origin=(SHAPE[2] - 1.0, 0.0, 0.0), direction=flipped)
+    put(root, image=Image(np.ones((1, *SHAPE), np.float32), place))
+    put(root, labels=(np.ones(SHAPE, np.uint8), geometry()))
+    error = refused(root)
+    assert error.fix is None
+    assert "copy_geometry" in error.remedy
+
+
 def test_smooth_edges_of_declared_masks_are_cut(root):
     labels = np.zeros(SHAPE, np.uint8)
     labels[3:9, 3:9, 3:9] = 255
@@ -182,7 +221,7 @@ def test_smooth_edges_of_declared_masks_are_cut(root):
         (0.2, 0.0, ["note"]),
         (0.0, 0.005, ["note"]),
         (0.7, 0.0, ["warning"]),
-        (0.0, 0.1, ["warning"]),
+        (0.0, 0.1, ["error"]),
     ],
 )
 def test_small_differences_of_position_are_a_note(root, distance, turn, severities):
@@ -192,7 +231,7 @@ def test_small_differences_of_position_are_a_note(root, distance, turn, severiti
     place = geometry(origin=(distance, 0.0, 0.0), direction=direction)
     put(root, labels=(np.ones(SHAPE, np.uint8), place))
     image, _, findings = inspect(root)
-    assert image is not None
+    assert (image is None) == ("error" in severities)
     assert [item.severity for item in findings] == severities
 
 
@@ -274,10 +313,11 @@ def test_smoothed_masks_without_declared_labels_are_refused_with_the_cut(tmp_pat
     mask = np.zeros((20, 20), np.uint8)
     mask[5:15, 5:15] = 255
     mask[5, 5:10] = (3, 100, 160, 252, 254)
-    write_labels(root / "masks" / "case_001.png", mask, Geometry((1.0, 1.0), unit="pixel"))
+    for name in ("case_000.png", "case_001.png"):
+        write_labels(root / "masks" / name, mask, Geometry((1.0, 1.0), unit="pixel"))
     with pytest.raises(DatasetError, match="near either end") as caught:
         open_dataset(root, None, None)
-    assert "masks/case_001.png" in caught.value.found
+    assert "masks/case_000.png" in caught.value.found
     assert '"threshold": 128.0' in caught.value.fix
     dataset = open_dataset(root, DatasetSpec(threshold=128.0), None)
     assert dataset.labels.values == (0, 1)

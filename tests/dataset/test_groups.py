@@ -1,7 +1,7 @@
 import pytest
 
-from autoseg.dataset.dataset import Case
-from autoseg.dataset.groups import group_findings, infer_groups, join_groups
+from autoseg.dataset.dataset import Case, DatasetSpec
+from autoseg.dataset.groups import group_findings, infer_groups, join_groups, join_visits
 from autoseg.dataset.open import open_dataset
 from autoseg.testing.synthetic import write_rings
 
@@ -27,6 +27,11 @@ from autoseg.testing.synthetic import write_rings
         ("img12 img12-copy img13", "img12"),
         ("IX_49_19960909_1 IX_49_19970101_1 IX_50_19970101_1 IX_50_19970101_2", "IX_49 IX_50"),
         ("12_1 12_2 13_1 13_2", "12 13"),
+        ("sub-12_ses-1 sub-12_ses-2 sub-13_ses-1", "sub-12"),
+        ("sub-9709Ses1 sub-9709Ses2 sub-9710Ses1", "sub-9709"),
+        ("patient022_frame01 patient022_frame11 patient023_frame01", "patient022"),
+        ("train_12_left train_12_right train_13_left train_13_right", "train_12 train_13"),
+        ("img1_z01 img1_z02 img2_z01", "img1"),
         ("aachen_00_19 aachen_00_20 aachen_01_19 aachen_01_20", "aachen_00 aachen_01"),
     ],
 )
@@ -53,6 +58,17 @@ def test_names_tell_which_cases_belong_together(names, groups):
         "IMG_20190101_1 IMG_20190101_2 IMG_20190102_1 IMG_20190102_2",
         "01_healthy 01_glaucoma 02_healthy 02_glaucoma",
         "benign_slice_1 benign_slice_2 malignant_slice_1 malignant_slice_2",
+        "site1_s01 site1_s02 site2_s01 site2_s02",
+        "batch1_x01 batch1_x02 batch2_x01 batch2_x02",
+        "2018_s001 2018_s002 2019_s001 2019_s002",
+        "2018_scan001 2018_scan002 2019_scan001 2019_scan002",
+        "cohort1_001 cohort1_002 cohort2_001 cohort2_002",
+        "LUNG1-001 LUNG1-002 LUNG2-001 LUNG2-002",
+        "ge3t_001 ge3t_002 siemens3t_001 siemens3t_002",
+        "ge15t_scan1 ge15t_scan2 siemens3t_scan1 siemens3t_scan2",
+        "exp6_num_77744 exp6_num_77745 exp7_num_77744 exp7_num_77745",
+        "img12 img13",
+        "site1_left site1_right site2_left site2_right",
         "frame_0001 frame_0002",
         "slice7 slice8",
         "patient001_frame01 patient001_frame02",
@@ -66,11 +82,37 @@ def test_running_numbers_and_single_groups_are_no_groups(names):
     assert infer_groups(names.split()) == {}
 
 
-def test_groups_that_a_layout_tells_are_joined_by_visits_not_by_numbers():
-    told = ["sub-97Ses1", "sub-97Ses2", "sub-98", "12_1", "12_2", "13_1"]
-    found = infer_groups(told, count_numbers=False)
+@pytest.mark.parametrize("separator", ["_", "_s"])
+def test_few_large_groups_are_collections_unless_words_tell_parts(separator):
+    names = [f"{centre:02d}{separator}{i:03d}" for centre in (1, 2) for i in range(15)]
+    assert infer_groups(names) == {}
+    many = [f"{centre:02d}{separator}{i:03d}" for centre in range(10) for i in range(3)]
+    assert len(set(infer_groups(many).values())) == 10
+    slices = [f"P{centre:02d}_slice{i:03d}" for centre in (1, 2) for i in range(15)]
+    assert set(infer_groups(slices).values()) == {"P01", "P02"}
+
+
+def test_collections_beyond_the_ninth_are_collections_too():
+    names = [f"LUNG{cohort}-{i:03d}" for cohort in range(1, 13) for i in range(1, 4)]
+    assert infer_groups(names) == {}
+
+
+def test_groups_that_a_layout_tells_are_joined_by_visits_alone():
+    told = ["sub-97Ses1", "sub-97Ses2", "sub-98", "12_1", "12_2", "13_1", "rat1_L", "rat1_R"]
+    found = join_visits(told)
     assert found["sub-97Ses1"] == found["sub-97Ses2"] == "sub-97"
-    assert found["12_1"] == "12_1"
+    assert all(found[group] == group for group in told[2:])
+    assert join_visits(told[2:]) == {}
+
+
+def test_groups_in_a_table_are_as_they_stand_there(tmp_path):
+    root = write_rings(tmp_path / "rings", num_cases=4, seed=0)
+    groups = ("rat1_ses1", "rat1_ses2", "rat2_ses1", "rat2_ses2")
+    lines = [f"images/case_00{i}.png,masks/case_00{i}.png,{g}" for i, g in enumerate(groups)]
+    (root / "cases.csv").write_text("\n".join(["image,mask,group", *lines]))
+    dataset = open_dataset(root, DatasetSpec(table="cases.csv"), None)
+    assert [case.group for case in dataset.cases] == [*groups]
+    assert not dataset.groups_inferred
 
 
 def cases_of(**groups):

@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,9 +53,42 @@ def test_the_background_is_first_wherever_it_is_declared():
     assert declared_labels({"sky": 5, "sea": 1}, None).names == ("sky", "sea")
 
 
-def test_values_given_twice_are_refused():
+def test_the_first_entry_is_the_background_beside_regions_too():
+    labels = declared_labels({"rest": 3, "whole": [1, 2], "core": 2}, None)
+    assert labels.names == ("rest", "rest of whole", "core")
+    assert labels.values == (3, 1, 2)
+    assert {region.name: region.classes for region in labels.regions} == {
+        "whole": (1, 2),
+        "core": (2,),
+    }
+
+
+def test_a_background_of_several_values_is_refused_with_the_map_that_merges_them():
+    with pytest.raises(DatasetError) as caught:
+        declared_labels({"a": 1, "background": [0, 4]}, None)
+    written = json.loads(caught.value.fix.partition(": ")[2])
+    assert written == {"labels": {"a": 1, "background": 0}, "label_map": {"4": 0}}
+    assert declared_labels({"background": [0], "a": 1}, None).regions == ()
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        {"background": 0, "a": 1, "b": 2, "c": 2},
+        {"background": 0, "a": [0, 1]},
+        {"background": 0, "a": [1, 7]},
+        {"background": 7, "a": 1},
+    ],
+)
+def test_values_given_twice_are_refused(declared):
     with pytest.raises(DatasetError, match="twice"):
-        declared_labels({"background": 0, "a": 1}, 1)
+        declared_labels(declared, 7)
+
+
+@pytest.mark.parametrize("declared", [{}, {"background": 0}, {"a": [1, 2]}])
+def test_a_background_alone_is_refused(declared):
+    with pytest.raises(DatasetError, match="at least one other class"):
+        declared_labels(declared, None)
 
 
 def test_found_values_rise_from_the_background():

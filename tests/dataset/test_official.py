@@ -11,13 +11,14 @@ IDS = ("a1", "a2", "b1", "c[1]")
 
 
 def test_what_is_not_to_be_tested_is_trained_on():
-    parts = declared_parts(IDS, {"test": ("a*",), "val": ("c[1]",)})
+    parts = declared_parts(IDS, DatasetSpec(split={"test": ("a*",), "val": ("c[1]",)}))
     assert parts == {"a1": "test", "a2": "test", "b1": "train", "c[1]": "val"}
 
 
 def test_every_problem_of_a_declared_split_is_listed():
+    split = {"train": ("a1", "a2"), "val": ("a*",), "dev": (), "test": ("x*",)}
     with pytest.raises(DatasetError) as caught:
-        declared_parts(IDS, {"train": ("a1", "a2"), "val": ("a*",), "dev": (), "test": ("x*",)})
+        declared_parts(IDS, DatasetSpec(split=split))
     assert caught.value.found.splitlines() == [
         "split: no part is called 'dev'",
         "split.test: 'x*' is no case",
@@ -30,7 +31,7 @@ def test_every_problem_of_a_declared_split_is_listed():
 
 def test_something_must_be_left_to_train_on():
     with pytest.raises(DatasetError, match="every case is in test"):
-        declared_parts(IDS, {"test": ("*",)})
+        declared_parts(IDS, DatasetSpec(split={"test": ("*",)}))
 
 
 def test_a_spec_goes_before_what_the_layout_tells(tmp_path):
@@ -49,6 +50,11 @@ def test_cases_that_are_left_out_may_be_named_in_the_split(tmp_path):
     )
     dataset = open_dataset(root, spec, None)
     assert [case.split for case in dataset.cases] == ["train", "val"]
+
+
+def test_cases_that_a_pattern_leaves_out_may_be_named_in_the_split():
+    spec = DatasetSpec(split={"val": ("a1", "a*", "c[1]")}, exclude={"a*": "blurred"})
+    assert declared_parts(("b1", "c[1]"), spec) == {"b1": "train", "c[1]": "val"}
 
 
 def case_of(case_id, **facts):

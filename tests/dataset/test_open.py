@@ -7,6 +7,7 @@ from PIL import Image as Pillow
 
 from autoseg.dataset.dataset import Dataset, DatasetSpec
 from autoseg.dataset.open import open_dataset
+from autoseg.dataset.problems import DatasetProblems
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import Geometry, write_labels
 from autoseg.testing.synthetic import Style, draw_balls, write_dataset, write_rings, write_spheres
@@ -136,6 +137,37 @@ def test_all_problems_of_pairing_are_listed_at_once(tmp_path):
     assert "imagesTr/case_001_0001.*: missing" in found
     assert "labelsTr/case_002.nii.gz: no image" in found
     assert "imagesTr/stray.nii.gz: no channel number" in found
+
+
+def test_a_problem_bears_the_id_of_its_case_whatever_its_file_is_called(tmp_path):
+    for name in ("x", "y"):
+        Pillow.fromarray(np.eye(8, dtype=np.uint8)).save(tmp_path / f"{name}.png")
+    lines = ["id,image,label", "first,x.png,x.png", "second,gone.png,y.png", "third,y.png,y.png"]
+    (tmp_path / "cases.csv").write_text("\n".join(lines))
+    with pytest.raises(DatasetProblems) as caught:
+        open_dataset(tmp_path, None, None)
+    (problem,) = caught.value.findings
+    assert (problem.case, problem.files) == ("second", ("gone.png",))
+    assert "take the case out of the list" in problem.remedy
+    dataset = open_dataset(tmp_path, DatasetSpec(exclude={"second": "no image"}), None)
+    assert [case.id for case in dataset.cases] == ["first", "third"]
+
+
+def test_excluding_a_case_of_one_part_keeps_that_of_another(tmp_path):
+    for part in ("train", "val"):
+        for name in ("1", "2"):
+            path = tmp_path / part / "images" / f"{name}.png"
+            for file in (path, path.parents[1] / "masks" / path.name):
+                file.parent.mkdir(parents=True, exist_ok=True)
+                Pillow.fromarray(np.eye(8, dtype=np.uint8)).save(file)
+    (tmp_path / "train" / "masks" / "1.png").unlink()
+    (tmp_path / "val" / "masks" / "2.png").unlink()
+    with pytest.raises(DatasetProblems) as caught:
+        open_dataset(tmp_path, None, None)
+    broken = {str(finding.case): "no mask" for finding in caught.value.findings}
+    assert broken == {"train_1": "no mask", "val_2": "no mask"}
+    dataset = open_dataset(tmp_path, DatasetSpec(exclude=broken), None)
+    assert [case.id for case in dataset.cases] == ["train_2", "val_1"]
 
 
 def test_broken_files_are_listed_together_with_missing_ones(spheres):

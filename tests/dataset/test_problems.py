@@ -43,14 +43,22 @@ def test_a_safe_remedy_is_pointed_to():
 
 
 def test_thousands_of_problems_are_cut_short():
-    error = as_error([problem(f"{index}.nii") for index in range(5000)])
+    error = as_error([problem(f"{index}.nii", found=f"odd {index}") for index in range(5000)])
     assert len(error.found.splitlines()) < 250
     assert error.found.endswith("... and 4800 more")
     assert len(error.findings) == 5000
 
 
+def test_the_same_problem_of_many_files_is_told_in_one_line():
+    error = as_error([problem(f"{index}.nii") for index in range(22)])
+    title, line = error.found.splitlines()
+    assert title == "22 problems:"
+    assert line.startswith("0.nii, 1.nii, ")
+    assert line.endswith("9.nii and 12 more: broken")
+
+
 def test_the_findings_survive_pickling():
-    error = as_error([problem("a.nii"), problem("b.nii", remedy="add it")])
+    error = as_error([problem("a.nii"), problem("b.nii", remedy="add it")], "; or leave it")
     again = pickle.loads(pickle.dumps(error))
     assert (again.findings, str(again)) == (error.findings, str(error))
 

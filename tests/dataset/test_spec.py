@@ -1,12 +1,16 @@
 import json
+import re
+from pathlib import Path
 
 import jsonschema
 import pytest
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.spec import LINE_LENGTH, json_schema, load_spec, spec_json
+from autoseg.dataset.label_values import spec_labels
+from autoseg.dataset.spec import EXAMPLES, LINE_LENGTH, json_schema, load_spec, spec_json
 from autoseg.errors import DatasetError
 
+DOCS = Path(__file__).parents[2] / "docs"
 SPEC = {"name": "membranes", "labels": {"background": 255, "membrane": 0}, "channels": ["EM"]}
 
 
@@ -29,6 +33,49 @@ def test_a_misspelt_spec_is_refused_with_the_place(tmp_path, content, message):
     (tmp_path / "spec.json").write_text(content)
     with pytest.raises(DatasetError, match=message):
         load_spec(tmp_path / "spec.json")
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "expected"),
+    [
+        ('{"lables": {}}', "lables: no such field; did you mean 'labels'?", "label_map, threshold"),
+        ('{"labels": {"a": "1"}}', 'labels.a: "1" cannot', '"labels": {"background": 0, "lesion"'),
+        ('{"channels": "CT"}', 'channels: "CT" cannot be understood', '"channels": ["T1", "T2"]'),
+        ('{"masks": 3}', "masks: 3 cannot be understood", '"masks": "masks/{case}.png"'),
+        ('{"fixes": ["x"]}', "only 'round_labels', 'resample_labels'", '"fixes": ["round_labels"]'),
+        ("[1]", "should be an object", "labels, label_map"),
+    ],
+)
+def test_a_misspelt_spec_is_refused_with_the_right_form(tmp_path, content, found, expected):
+    (tmp_path / "spec.json").write_text(content)
+    with pytest.raises(DatasetError) as caught:
+        load_spec(tmp_path / "spec.json")
+    assert found in caught.value.found
+    assert expected in caught.value.expected
+    assert caught.value.fix == f"correct {tmp_path / 'spec.json'}"
+
+
+def test_every_field_has_an_example_and_a_description():
+    assert isinstance(DatasetSpec.model_validate_json(json.dumps(EXAMPLES)), DatasetSpec)
+    fields = json.loads(json_schema())["properties"]
+    assert EXAMPLES.keys() == fields.keys() == DatasetSpec.model_fields.keys()
+    assert [name for name, field in fields.items() if not field.get("description")] == []
+
+
+def page_examples():
+    text = (DOCS / "spec.md").read_text(encoding="utf-8")
+    return re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("content", page_examples())
+def test_the_examples_of_the_page_are_specs(content):
+    labels = spec_labels(DatasetSpec.model_validate_json(content))
+    assert labels is None or labels.names[0] == "background"
+
+
+def test_the_page_has_an_example_of_every_field_that_changes_what_is_read():
+    named = {field for content in page_examples() for field in json.loads(content)}
+    assert EXAMPLES.keys() - named <= {"name", "task", "source", "licence"}
 
 
 def test_a_missing_spec_is_named(tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from autoseg.dataset.dataset import Case
+from autoseg.dataset.dataset import Case, DatasetSpec
 from autoseg.dataset.split_files import read_split_file, read_splits, splits_json
 from autoseg.dataset.splits import Split, make_splits
 from autoseg.errors import DatasetError
@@ -99,11 +99,12 @@ def test_nonsense_in_splits_is_named(tmp_path, content, message):
         read_splits(write(tmp_path, content), cases_of([2, 2]))
 
 
-def test_cases_that_are_left_out_of_the_data_set_are_left_out_of_the_folds(tmp_path):
+@pytest.mark.parametrize("name", ["g2_0", "g2*"])
+def test_cases_that_are_left_out_of_the_data_set_are_left_out_of_the_folds(tmp_path, name):
     entries = [{"image": f"imagesTr/g{i}_0_0000.nii.gz", "fold": i % 2} for i in range(4)]
     path = write(tmp_path, {"training": entries})
     cases = [case for case in cases_of([1] * 4) if case.id != "g2_0"]
-    found = read_split_file(path, cases, ["g2_0"])
+    found = read_split_file(path, cases, DatasetSpec(exclude={name: "blurred"}))
     assert [split.val for split in found.splits] == [("g0_0",), ("g1_0", "g3_0")]
     with pytest.raises(DatasetError, match="unknown case"):
         read_split_file(path, cases)

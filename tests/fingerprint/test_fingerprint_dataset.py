@@ -1,15 +1,17 @@
 import shutil
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
 
 from autoseg.dataset.open import open_dataset
+from autoseg.dataset.problems import as_error
 from autoseg.errors import DatasetError
 from autoseg.fingerprint import fingerprint_dataset, measure
 from autoseg.fingerprint.fingerprint import Fingerprint
-from autoseg.fingerprint.fingerprint_dataset import measure_dataset
+from autoseg.fingerprint.fingerprint_dataset import peak_bytes, survey_dataset
 from autoseg.runtime.images import Geometry, Image, read_labels, write_image, write_labels
 from autoseg.testing.synthetic import write_rings, write_spheres
 
@@ -20,10 +22,17 @@ def root(tmp_path):
 
 
 def fingerprint(root, folder, num_workers=2, ram_bytes=10**9, on_case=lambda case: None):
-    dataset = open_dataset(root, None, None)
-    return measure_dataset(
-        dataset, folder, num_workers=num_workers, ram_bytes=ram_bytes, on_case=on_case
+    found, findings = survey_dataset(
+        open_dataset(root, None, None),
+        folder,
+        num_workers=num_workers,
+        ram_bytes=ram_bytes,
+        on_case=on_case,
     )
+    errors = [finding for finding in findings if finding.severity == "error"]
+    if errors or found is None:
+        raise as_error(errors)
+    return found, findings
 
 
 def geometry(spacing=(1.0, 1.0, 1.0)):
@@ -181,9 +190,19 @@ def test_little_memory_means_one_case_at_a_time(root, tmp_path, monkeypatch):
     assert most > 1
 
 
-def test_large_cases_are_measured_by_fewer_workers(root):
+def test_memory_is_told_by_the_extent_and_not_by_the_size_of_the_file(tmp_path):
+    root = write_rings(tmp_path / "a", num_cases=2, seed=0, num_channels=3, shape=(20, 22))
+    empty = np.zeros((3, 900, 1000), np.uint8)
+    write_image(root / "images" / "case_001.png", Image(empty, geometry((1.0, 1.0))))
+    empty[0, 50:850, 50:950] = 1
+    write_labels(root / "masks" / "case_001.png", empty[0], geometry((1.0, 1.0)))
     dataset = open_dataset(root, None, None)
-    assert fingerprint_dataset.affordable_workers(dataset, 8, 1 << 40) == 8
-    assert fingerprint_dataset.affordable_workers(dataset, 8, 1) == 1
-    size = max((root / name).stat().st_size for name in dataset.cases[0].images)
-    assert 1 <= fingerprint_dataset.affordable_workers(dataset, 8, 50 * size) <= 2
+    small, large = (peak_bytes(dataset, case) for case in dataset.cases)
+    assert large * 20 * 22 == small * 900 * 1000
+    tracemalloc.start()
+    measure.measure_case(dataset, dataset.cases[1])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.3 * large < peak < large
+    (root / "images" / "case_000.png").write_bytes(b"broken")
+    assert peak_bytes(dataset, dataset.cases[0]) == 0

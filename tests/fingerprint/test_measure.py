@@ -3,7 +3,14 @@ import pytest
 
 from autoseg.dataset.open import open_dataset
 from autoseg.fingerprint.fingerprint import CaseStats
-from autoseg.fingerprint.measure import class_facts, measure_case
+from autoseg.fingerprint.measure import (
+    MAX_CASE_SAMPLES,
+    MAX_SAMPLES,
+    class_facts,
+    measure_case,
+    sample_limit,
+)
+from autoseg.fingerprint.measured_file import measured_key
 from autoseg.runtime.images import Geometry, Image, write_image, write_labels
 from autoseg.testing.synthetic import write_spheres
 
@@ -91,3 +98,18 @@ def test_facts_that_were_not_measured_are_not_written():
     assert CaseStats.from_json(bare.to_json(), "a") == bare
     full = bare.revised(thumbnail="0" * 16, class_centres=((), (0.5, 0.5)), border_foreground=0.0)
     assert CaseStats.from_json(full.to_json(), "a") == full
+
+
+def test_the_number_of_samples_falls_in_steps_with_the_number_of_cases_to_train_on(root):
+    dataset = open_dataset(root, None, None)
+    (case,) = dataset.cases
+    tested = case.revised(split="test")
+
+    def limit(count, num_tested=0):
+        return sample_limit(dataset.revised(cases=(case,) * count + (tested,) * num_tested))
+
+    assert limit(50) == limit(50, num_tested=30) == MAX_CASE_SAMPLES
+    assert limit(60) == limit(100) == MAX_CASE_SAMPLES // 2
+    assert limit(2000) * 2000 <= MAX_SAMPLES
+    assert measured_key(dataset, case) == measured_key(dataset.revised(cases=(case,) * 9), case)
+    assert measured_key(dataset, case) != measured_key(dataset.revised(cases=(case,) * 90), case)

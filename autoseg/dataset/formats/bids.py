@@ -19,8 +19,9 @@ from autoseg.dataset.formats.bids_files import (
     find_images,
     find_masks,
 )
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.nesting import NUM_LOOKED_AT, Painting, painting
+from autoseg.dataset.formats.peek import binary_threshold, by_class
 from autoseg.dataset.formats.table import Table, read_table
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import AutosegError, DatasetError
@@ -28,8 +29,6 @@ from autoseg.runtime.images import read_extent, same_spacing
 
 PARTICIPANTS, NOT_KNOWN = "participants.tsv", "n/a"
 SITES = ("site", "site_id", "institution", "institution_id", "centre", "center")
-THRESHOLD = 0.5
-"""Of binary masks: those that were resampled hold fractions."""
 
 Chosen = dict[str, dict[str, Mask]]
 """The masks of each case by class."""
@@ -59,7 +58,8 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     if unclear:
         return Layout(cases=(), problems=(*problems, *lost, *unclear))
     chosen, twice = _choose_masks(root, masks, kinds, spec)
-    painted = _painting(chosen, spec)
+    threshold = _threshold(chosen, spec)
+    painted = _painting(chosen, spec, threshold)
     complete = {case: found for case, found in images.items() if set(kinds) <= set(found)}
     problems += [*lost, *twice, *_missing(complete, kinds, chosen)]
     people = _read_people(root)
@@ -73,7 +73,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         problems=(*problems, *(painted.problems if painted else ())),
         channels=kinds if spec.channels is None or len(kinds) > 1 else spec.channels,
         labels=painted.labels if painted else spec_labels(spec),
-        reading=Reading(masks="binaries", threshold=THRESHOLD) if painted else Reading(),
+        reading=Reading(masks="binaries", threshold=threshold) if painted else Reading(),
         has_suffix=len(kinds) > 1,
         columns=people.columns if people else (),
     )
@@ -81,7 +81,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
 
 def _choose_kinds(
     images: Images, masks: Sequence[Mask], spec: DatasetSpec
-) -> tuple[tuple[str, ...], list[str]]:
+) -> tuple[tuple[str, ...], list[Problem]]:
     """Return the kinds of images that are the channels, or why this cannot be told."""
     annotated = {mask.case_id: images[mask.case_id] for mask in masks}
     known = {kind for found in annotated.values() for kind in found}
@@ -119,9 +119,9 @@ def _choose_kinds(
     if len(kinds) > 1 and not problems:
         problems += _grid_problems(annotated, kinds)
     example = json.dumps({"channels": drawn_on[:1] or kinds[:1]})
-    return tuple(kinds), [
-        f"{text}; choose images in a file given with --spec: {example}" for text in problems
-    ]
+    remedy = f"choose images in a file given with --spec: {example}"
+    expected = "the same images in each case, on one grid"
+    return tuple(kinds), [Problem(text, expected=expected, remedy=remedy) for text in problems]
 
 
 def _grid_problems(images: Images, kinds: Sequence[str]) -> list[str]:
@@ -143,7 +143,7 @@ def _grid_problems(images: Images, kinds: Sequence[str]) -> list[str]:
 
 def _choose_masks(
     root: Path, masks: Sequence[Mask], kinds: Sequence[str], spec: DatasetSpec
-) -> tuple[Chosen, list[str]]:
+) -> tuple[Chosen, list[Problem]]:
     """Return the masks that the spec chooses, or all: those on the first annotated channel.
 
     Of two with the same name the manual one counts.
@@ -158,8 +158,9 @@ def _choose_masks(
             continue
         first = chosen.setdefault(mask.case_id, {}).setdefault(classes[mask.name], mask)
         if first.path != mask.path and first.is_manual == mask.is_manual:
-            names = (path.relative_to(root).as_posix() for path in (first.path, mask.path))
-            problems.append(f"two masks {mask.name} of {mask.case_id}: {' and '.join(names)}")
+            files = tuple(path.relative_to(root).as_posix() for path in (first.path, mask.path))
+            found = f"two masks {mask.name} of {mask.case_id}"
+            problems.append(Problem(found, files, mask.case_id, remedy="keep one of the two"))
     return dict(sorted(chosen.items())), problems
 
 
@@ -194,30 +195,44 @@ def _classes(is_map: Mapping[str, bool], spec: DatasetSpec) -> dict[str, str]:
     )
 
 
-def _painting(chosen: Chosen, spec: DatasetSpec) -> Painting | None:
+def _threshold(chosen: Chosen, spec: DatasetSpec) -> float | None:
+    """Return where binary masks are cut, None where they need no cut, or are maps of values."""
+    if spec.threshold is not None or _has_maps(chosen):
+        return spec.threshold
+    paths = ({name: mask.path for name, mask in found.items()} for found in chosen.values())
+    return binary_threshold(by_class(paths))
+
+
+def _has_maps(chosen: Chosen) -> bool:
+    return any(mask.is_map for found in chosen.values() for mask in found.values())
+
+
+def _painting(chosen: Chosen, spec: DatasetSpec, threshold: float | None) -> Painting | None:
     """Return how binary masks are painted; None for a map of values."""
-    if any(mask.is_map for found in chosen.values() for mask in found.values()):
+    if _has_maps(chosen):
         return None
     names = tuple(dict.fromkeys(name for found in chosen.values() for name in found))
     paths = [{name: mask.path for name, mask in found.items()} for found in chosen.values()]
-    return painting(names, paths, spec, THRESHOLD)
+    return painting(names, paths, spec, threshold)
 
 
-def _missing(complete: Images, kinds: Sequence[str], chosen: Chosen) -> list[str]:
+def _missing(complete: Images, kinds: Sequence[str], chosen: Chosen) -> list[Problem]:
     """Return which images have no mask, which masks no image, and which cases not all masks."""
     names = dict.fromkeys(name for found in chosen.values() for name in found)
     problems = [
-        f"{case}.*: no mask in {DERIVATIVES}/ for {found[kinds[0]].name}"
+        Problem.of(found[kinds[0]].name, f"no mask of {case} in {DERIVATIVES}/", case)
         for case, found in complete.items()
         if case not in chosen
     ]
     problems += [
-        f"{case}.*: a mask, but no image {' or '.join(kinds)}"
-        for case in chosen
+        Problem.of(
+            next(iter(found.values())).path.name, f"no image {' or '.join(kinds)} of {case}", case
+        )
+        for case, found in chosen.items()
         if case not in complete
     ]
     return problems + [
-        f"{case}.*: no mask {name} in {DERIVATIVES}/"
+        Problem.of(complete[case][kinds[0]].name, f"no mask {name} in {DERIVATIVES}/", case)
         for case, found in chosen.items()
         for name in names
         if name not in found and case in complete

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from autoseg.dataset.formats.format import Problem
 from autoseg.runtime.images import case_stem, is_image
 
 DERIVATIVES = "derivatives"
@@ -39,7 +40,7 @@ class Mask:
         return MANUAL in self.path.name
 
 
-def find_images(root: Path) -> tuple[Images, list[str]]:
+def find_images(root: Path) -> tuple[Images, list[Problem]]:
     """Return all images, and those that are there twice."""
     images: Images = {}
     problems = []
@@ -48,11 +49,13 @@ def find_images(root: Path) -> tuple[Images, list[str]]:
             case_id, kind = _split(case_stem(path))
             first = images.setdefault(case_id, {}).setdefault(kind, path)
             if first != path:
-                problems.append(f"{_name(path, root)}: the image {_name(first, root)} again")
+                found = f"the image {_name(first, root)} again"
+                remedy = "keep one of the two"
+                problems.append(Problem.of(_name(path, root), found, case_id, remedy=remedy))
     return images, problems
 
 
-def find_masks(root: Path, images: Images) -> tuple[list[Mask], list[str]]:
+def find_masks(root: Path, images: Images) -> tuple[list[Mask], list[Problem]]:
     """Return all masks under derivatives/, and those whose image is not there."""
     folders = [root / DERIVATIVES, *sorted((root / DERIVATIVES).glob("*/"))]
     longer: dict[str, list[str]] = {}  # cases whose ids begin so
@@ -77,7 +80,8 @@ def find_masks(root: Path, images: Images) -> tuple[list[Mask], list[str]]:
             masks.append(Mask(path, cases[0], kind, name, is_map))
         else:
             of = f"{len(cases)} images" if cases else "no image"
-            problems.append(f"{_name(path, root)}: {of} of that subject, session and run")
+            found = f"{of} of that subject, session and run"
+            problems.append(Problem.of(_name(path, root), found, case_id))
     return masks, problems
 
 

@@ -17,6 +17,7 @@ from autoseg.dataset.formats.stems import (
     channel_words,
     home,
     pair_stems,
+    without_mask,
 )
 from autoseg.dataset.label_values import MAX_UNDECLARED, declared_labels, listing, spec_labels
 from autoseg.errors import DatasetError
@@ -28,17 +29,26 @@ HEALTHY = re.compile(
     re.IGNORECASE,
 )
 """Names of folders whose images show nothing, where their masks are empty or missing."""
+FAULTY = re.compile(
+    r"defect|damage|crack|scratch|dent|hole|break|broken|stain|rust|anomal|lesion|tumou?r|polyp"
+    r"|benign|malign|cancer|disease",
+    re.IGNORECASE,
+)
+"""Names of folders after what their masks show."""
 NUMBERED = re.compile(r"class|type|grade|stage|label|category", re.IGNORECASE)
 """Words that make a class of a name with a number: other names with numbers are of patients."""
 
 
 def is_found(root: Path) -> bool:
-    """Return whether there are a few folders, not numbered, most of which hold pairs of files."""
+    """Return whether there are a few folders named after classes, which hold pairs of files.
+
+    Folders with other names may be of patients or hospitals.
+    """
     folders = subfolders(root)
     if not 2 <= len(folders) < MAX_UNDECLARED or image_files(root):
         return False
     names = [folder.name for folder in folders]
-    if all(re.search(r"\d", name) and not NUMBERED.search(name) for name in names):
+    if not any(word.search(name) for name in names for word in (HEALTHY, FAULTY, NUMBERED)):
         return False
     if any(name.lower() in SPLITS for name in names):
         return False
@@ -70,7 +80,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     words, problems = channel_words(root, found.values(), spec)
     cases = []
     for folder, stems in found.items():
-        problems += [f"{path.relative_to(root)}: no mask of this name" for path in stems.alone]
+        problems += [without_mask(root, path) for path in stems.alone]
         # The value of no class for a folder that is none: refused if a mask shows something.
         value = values.get(_class_of(root, folder), 1 + max(labels.values))
         cases += [
@@ -83,12 +93,14 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
             for case in stems.cases
             if set(case.images) == set(words)
         ]
+    by_folder = {_class_of(root, folder): _masks([stems]) for folder, stems in found.items()}
+    threshold = binary_threshold(by_folder) if spec.threshold is None else None
     return Layout(
         cases=tuple(cases),
         problems=tuple(problems),
         channels=spec.channels or channel_names(words),
         labels=labels,
-        reading=Reading(masks="binaries", threshold=binary_threshold(masks)),
+        reading=Reading(masks="binaries", threshold=threshold),
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
 from autoseg.dataset.files import mapped
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.listed import SPLITS, SplitName, case_names
 from autoseg.dataset.formats.naming import LABEL_FOLDERS, plain_name, subfolders
 from autoseg.dataset.formats.polygons import (
@@ -81,18 +81,21 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         for path, content in contents.items()
         for number, file in _image_files(root, path, content)
     ]
-    problems = [text for path, content in contents.items() for text in _wrong(path, content)]
+    names = case_names([file for _, _, file in listed])
+    problems = [item for path, content in contents.items() for item in _wrong(path, content)]
     first: dict[Path, Path] = {}
-    for path, _, file in listed:
+    for (path, _, file), name in zip(listed, names, strict=True):
         if not file.is_file() or not is_image(file):
-            problems.append(f"{file.name}: no such image in {root.name}/, listed in {path.name}")
+            found = f"no such image in {root.name}/, listed in {path.name}"
+            remedy = f"add it, or take it out of {path.name}"
+            problems.append(Problem.of(file.name, found, name, remedy=remedy))
         elif file in first:
-            problems.append(f"{file.name}: listed in {first[file].name} and again in {path.name}")
+            found = f"listed in {first[file].name} and again in {path.name}"
+            problems.append(Problem.of(file.name, found, name, remedy="list it once"))
         first.setdefault(file, path)
     splits: dict[Path, SplitName | None] = {path: _split(path, root) for path in paths}
     if len(set(splits.values())) == 1:
         splits = dict.fromkeys(paths)  # no split is told
-    names = case_names([file for _, _, file in listed])
     return Layout(
         cases=tuple(
             FoundCase(name, (file,), (path,), part=part, split=splits[path])
@@ -244,15 +247,17 @@ def _labels(names: Sequence[str], spec: DatasetSpec) -> tuple[Labels, tuple[tupl
         same = [(rank, 0) for name, rank in numbers.items() if name.casefold() == "background"]
         others = {name: rank for name, rank in numbers.items() if (rank, 0) not in same}
         return declared_labels({"background": 0, **others}, spec.ignore), tuple(same)
+    if spec.label_map is not None:
+        return declared, ()  # says itself what each rank is read as
     values = {name: value for name, value in (spec.labels or {}).items() if isinstance(value, int)}
-    if not values.keys() & set(names) - {declared.names[0]}:
-        return declared, ((0, declared.values[0]),)  # the values are ranks
     missing = [name for name in names if name not in values]
     if missing:
+        ranks = {"background": 0} | {name: rank + 1 for rank, name in enumerate(names)}
         raise DatasetError(
             found=f"labels without the categories {', '.join(missing)}",
             expected="a value for each category; several may have the value of the background",
-            fix="add them to the labels in the spec",
+            fix="write the names as the annotations have them into the labels of the spec; for "
+            f'other names, say with "label_map" what each of {json.dumps(ranks)} is read as',
         )
     pairs = [(rank + 1, values[name]) for rank, name in enumerate(names)]
     return declared, ((0, declared.values[0]), *pairs)
@@ -279,8 +284,8 @@ def _split(path: Path, root: Path) -> SplitName | None:
     return next((SPLITS[word] for word in words if word in SPLITS), None)
 
 
-def _wrong(path: Path, content: _Content) -> list[str]:
-    """Return what is wrong with annotations: a line for each kind of fault."""
+def _wrong(path: Path, content: _Content) -> list[Problem]:
+    """Return what is wrong with annotations: a problem for each kind of fault."""
     known = dict(content.categories)
     faults: dict[str, list[object]] = {}
     for image, annotations in content.annotations.items():
@@ -291,8 +296,14 @@ def _wrong(path: Path, content: _Content) -> list[str]:
                 faults.setdefault("of unknown categories", []).append(item.get("id"))
             elif not item.get("segmentation"):
                 faults.setdefault("without segmentation", []).append(item.get("id"))
+    remedy = "correct or remove these annotations"
     return [
-        f"{path.name}: {len(ids)} annotations {fault}, the first with id {ids[0]}"
+        Problem.of(
+            path.name,
+            f"{len(ids)} annotations {fault}, the first with id {ids[0]}",
+            expected=FORM,
+            remedy=remedy,
+        )
         for fault, ids in faults.items()
     ]
 

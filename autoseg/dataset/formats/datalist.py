@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.format import Format, Layout, Problem
 from autoseg.dataset.formats.listed import (
     LABELS,
     SPLITS,
@@ -28,6 +28,7 @@ MAX_LISTS = 10
 MAX_BYTES = 1 << 26
 """No list of cases is larger."""
 FORM = '{"training": [{"image": path or [paths], "label": path, "fold": 0}, ...]}'
+CORRECT = {"expected": FORM, "remedy": "correct the entry, or take it out of the list"}
 
 
 def is_found(root: Path) -> bool:
@@ -50,7 +51,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     for key, listed in _parts(path, content):
         for index, item in enumerate(listed):
             entry = _entry(f"{path.name}: {key}[{index}]", SPLITS[key.casefold()], item)
-            if isinstance(entry, str):
+            if isinstance(entry, Problem):
                 problems.append(entry)
             elif entry is not None:
                 entries.append(entry)
@@ -67,6 +68,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         channels=channels,
         labels=parse_labels(content, spec) if "labels" in content else spec_labels(spec),
         has_suffix=has_channel_suffix(cases),
+        has_listed_groups=True,
     )
 
 
@@ -137,20 +139,20 @@ def _is_not_training(key: str) -> bool:
     return key != "training"
 
 
-def _entry(where: str, split: SplitName, item: object) -> Entry | str | None:
+def _entry(where: str, split: SplitName, item: object) -> Entry | Problem | None:
     """Return a listed case, what is wrong with it, or None for a test case without labels."""
     if split == "test" and (not isinstance(item, dict) or item.get("label") is None):
         return None
     images = item.get("image") if isinstance(item, dict) else None
     images = [images] if isinstance(images, str) else images
     if not isinstance(item, dict) or not _are_paths(images):
-        return f'{where}: no "image" with a path or a list of paths'
+        return Problem.of(where, 'no "image" with a path or a list of paths', **CORRECT)
     label, fold = item.get("label"), item.get("fold")
     label = label[0] if isinstance(label, list) and len(label) == 1 else label
     if not isinstance(label, str):
-        return f'{where}: no "label" with one path'
+        return Problem.of(where, 'no "label" with one path', **CORRECT)
     if fold is not None and (type(fold) is not int or fold < 0):
-        return f'{where}: "fold" is {fold!r}, expected 0, 1, ...'
+        return Problem.of(where, f'"fold" is {fold!r}, expected 0, 1, ...', **CORRECT)
     return Entry(
         where=where,
         images=tuple(images or ()),

@@ -23,7 +23,7 @@ from autoseg.dataset.formats.dicom_series import (
     read_headers,
 )
 from autoseg.dataset.formats.extras import load_package
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import AutosegError, DatasetError
 from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image
@@ -69,7 +69,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     label_files = _label_files(root)
     scans: list[_Scan] = []
     left_out: list[FoundCase] = []
-    problems: list[str] = []
+    problems: list[Problem] = []
     for path in sorted(path for path in base.iterdir() if _is_case(path)):
         case_id = path.stem if path.is_file() else path.name
         if spec.excludes(case_id):
@@ -78,7 +78,8 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         try:
             scans.append(_scan(path, case_id, label_files))
         except DatasetError as error:
-            problems.append(f"{error.found}; {error.fix}")
+            place = path.relative_to(root).as_posix()
+            problems.append(Problem(error.found, (place,), case_id, error.expected, error.fix))
     return Layout(
         cases=(*_grouped(scans), *left_out),
         problems=tuple(problems),

@@ -75,15 +75,28 @@ def _parts(root: Path) -> list[tuple[Path, SplitName]]:
 
 def _together(layouts: Mapping[tuple[str, SplitName], Layout]) -> Layout:
     """Return one layout of all parts; ids that come twice have the part's name in front."""
-    ids = [found.case_id for layout in layouts.values() for found in layout.cases]
+    ids = [case_id for layout in layouts.values() for case_id in _ids(layout)]
     is_unique = len(set(ids)) == len(ids)
     cases, problems = [], []
     for (name, split), layout in layouts.items():
-        problems += [f"{name}/{problem}" for problem in layout.problems]
+        for problem in layout.problems:
+            files = tuple(f"{name}/{file}" for file in problem.files)
+            case_id = problem.case_id if is_unique else _prefixed(name, problem.case_id)
+            problems.append(replace(problem, files=files, case_id=case_id))
         for found in layout.cases:
             case_id = found.case_id if is_unique else f"{name}_{found.case_id}"
             cases.append(replace(found, case_id=case_id, split=split))
     return replace(next(iter(layouts.values())), cases=tuple(cases), problems=tuple(problems))
+
+
+def _ids(layout: Layout) -> set[str]:
+    """Return the ids of all cases, also of those that lack a file."""
+    told = {problem.case_id for problem in layout.problems}
+    return {found.case_id for found in layout.cases} | {case_id for case_id in told if case_id}
+
+
+def _prefixed(name: str, case_id: str | None) -> str | None:
+    return case_id and f"{name}_{case_id}"
 
 
 def _layout(root: Path, spec: DatasetSpec, labels: str) -> Layout:

@@ -27,13 +27,40 @@ class FoundCase:
     fold: int | None = None
 
 
+PAIRED = "for each case one image (or one a channel) and one label map of its name"
+PAIR = "add, rename or remove the files listed, then run it again"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What does not fit, and how it is put right."""
+
+    found: str
+    """In one line."""
+    files: tuple[str, ...] = ()
+    """As the user knows them: relative to the data set's folder where they lie inside."""
+    case_id: str | None = None
+    """Without this case the problem is gone; None: excluding a case does not help."""
+    expected: str = PAIRED
+    remedy: str = PAIR
+
+    @classmethod
+    def of(cls, file: str, found: str, case_id: str | None = None, **texts: str) -> "Problem":
+        """Return a problem of one file; `texts` are `expected` and `remedy` where others fit."""
+        return cls(found, (file,), case_id, **texts)
+
+    def __str__(self) -> str:
+        """Return the files and what was found, in one line."""
+        return f"{' and '.join(self.files)}: {self.found}" if self.files else self.found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """What a format found in a folder."""
 
     cases: tuple[FoundCase, ...]
-    problems: tuple[str, ...] = ()
-    """What does not fit, one line each, naming the file."""
+    problems: tuple[Problem, ...] = ()
+    """What does not fit."""
     channels: tuple[str, ...] | None = None
     """None: neither declared nor told by the layout."""
     labels: Labels | None = None
@@ -43,6 +70,8 @@ class Layout:
     """Of the label maps that are written; None: as the images have it, or ".nii.gz"."""
     has_suffix: bool = False
     """Names of images end in `_0000` and so on, the number of the channel."""
+    has_listed_groups: bool = False
+    """Groups stand in a list that a user wrote, and are left as they are."""
     columns: tuple[str, ...] = ()
     """Columns of a table; where `group_by` or `site_by` names one, the cases have its entries."""
 
@@ -62,4 +91,4 @@ class Format:
     read_labels: Callable[[Dataset, Case], Image] = read_label_files
     """Values as the data set's labels have them, (1, *S)."""
     read_extent: Callable[[Dataset, Case], Extent] = read_file_extent
-    """How large an image is, without reading its voxels."""
+    """Channels, axes and spacing of what `read_image` returns, told without reading voxels."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec, Reading
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.naming import (
     IMAGE_FOLDERS,
     LABEL_FOLDERS,
@@ -35,13 +35,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     DatasetError
         `spec` declares more classes than the one that the masks show.
     """
-    labels = spec_labels(spec) or Labels(names=("background", OBJECT), values=(0, 1))
-    if len(labels.values) != 2:
-        raise DatasetError(
-            found=f"labels {', '.join(labels.names)}",
-            expected="a background and one class: each mask shows one object, and not of what kind",
-            fix="declare two labels in the spec",
-        )
+    labels = object_labels(spec)
     cases, problems = [], []
     for folder in subfolders(root):
         images, masks = _inside(folder, IMAGE_FOLDERS), _inside(folder, LABEL_FOLDERS)
@@ -50,7 +44,9 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
             continue
         paint = (labels.values[1],) * len(masks)
         cases.append(FoundCase(folder.name, tuple(images), tuple(masks), paint=paint))
-    threshold = binary_threshold([case.labels[0] for case in cases if case.labels])
+    threshold = None
+    if spec.threshold is None:
+        threshold = binary_threshold({OBJECT: [case.labels[0] for case in cases if case.labels]})
     return Layout(
         cases=tuple(cases),
         problems=tuple(problems),
@@ -58,6 +54,25 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         labels=labels,
         reading=Reading(masks="binaries", threshold=threshold),
     )
+
+
+def object_labels(spec: DatasetSpec) -> Labels:
+    """Return the background and the one class of all objects.
+
+    Raises
+    ------
+    DatasetError
+        `spec` declares more classes.
+    """
+    labels = spec_labels(spec) or Labels(names=("background", OBJECT), values=(0, 1))
+    if len(labels.values) != 2:
+        raise DatasetError(
+            found=f"labels {', '.join(labels.names)} for cases of several masks each",
+            expected="a background and one class: each mask shows one object, and not of what kind",
+            fix="declare two labels in the spec, or one mask a case: by patterns, where masks of "
+            "other names lie",
+        )
+    return labels
 
 
 def _is_case(folder: Path) -> bool:
@@ -71,11 +86,15 @@ def _inside(folder: Path, names: frozenset[str]) -> list[Path] | None:
     return image_files(found[0]) if len(found) == 1 else None
 
 
-def _problem(folder: Path, images: list[Path] | None, masks: list[Path] | None) -> str:
+def _problem(folder: Path, images: list[Path] | None, masks: list[Path] | None) -> Problem:
     if images is None or masks is None:
         missing = "images/" if images is None else "masks/"
-        return f"{folder.name}/: no folder {missing}, or more than one"
-    return f"{folder.name}/: {len(images)} images, and not one"
+        found = f"no folder {missing}, or more than one"
+    else:
+        found = f"{len(images)} images, and not one"
+    expected = "one image in images/ and the masks of its objects in masks/"
+    remedy = "add what is missing, or remove what is too many"
+    return Problem.of(f"{folder.name}/", found, folder.name, expected=expected, remedy=remedy)
 
 
 FORMAT = Format(

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from autoseg.dataset.formats.format import FoundCase
-from autoseg.runtime.images import case_stem, is_image
+from autoseg.dataset.formats.format import FoundCase, Problem
+from autoseg.runtime.images import FORMATS, case_stem, is_image
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: dict[str, SplitName] = {
@@ -64,36 +64,45 @@ class Listed:
 
 def find_listed(
     entries: Sequence[Entry], folders: Sequence[Path]
-) -> tuple[list[Listed], list[str]]:
+) -> tuple[list[Listed], list[Problem]]:
     """Return the cases whose files are there, and what is wrong with the others.
 
     Relative paths are looked for in each of `folders`.
     """
     problems = []
-    complete: list[tuple[Entry, tuple[Path, ...], dict[str, Path]]] = []
-    for entry in entries:
+    complete: list[tuple[Entry, str, tuple[Path, ...], dict[str, Path]]] = []
+    for entry, case_id in zip(entries, _case_ids(entries, folders), strict=True):
         images = {name: _find(name, folders) for name in entry.images}
         masks = {name: _find(name, folders) for name in entry.masks.values()}
-        wrong = [_wrong(entry, name, path) for name, path in (images | masks).items()]
-        problems += [text for text in wrong if text]
+        files = images | masks
+        wrong = [_wrong(entry, name, path, case_id) for name, path in files.items()]
+        problems += [problem for problem in wrong if problem]
         if not any(wrong):
             paths = {name: masks[text] for name, text in entry.masks.items()}
-            complete.append((entry, tuple(images[name] for name in entry.images), paths))
-    names = case_names([images[0] for _, images, _ in complete])
+            found = tuple(images[name] for name in entry.images)
+            complete.append((entry, case_id, found, paths))
     listed: dict[str, Listed] = {}
-    for (entry, images, masks), name in zip(complete, names, strict=True):
-        case_id = entry.case_id or name
+    for entry, case_id, images, masks in complete:
         first = listed.setdefault(case_id.casefold(), Listed(entry, case_id, images, masks)).entry
         if first is not entry:
-            problems.append(f"{entry.where}: the case {case_id} again, as in {first.where}")
+            found = f"the case {case_id} again, as in {first.where}"
+            problems.append(Problem.of(entry.where, found, case_id, remedy="remove one of the two"))
         elif not _is_name(case_id):
-            problems.append(f"{entry.where}: the id {case_id!r} cannot be part of a file's name")
+            found = f"the id {case_id!r} cannot be part of a file's name"
+            remedy = "change it: without slashes, not too long, no dot in front"
+            problems.append(Problem.of(entry.where, found, case_id, remedy=remedy))
     return list(listed.values()), problems
+
+
+def _case_ids(entries: Sequence[Entry], folders: Sequence[Path]) -> list[str]:
+    """Return the id of each entry, also of those whose files are not there."""
+    names = case_names([_find(entry.images[0], folders) for entry in entries])
+    return [entry.case_id or name for entry, name in zip(entries, names, strict=True)]
 
 
 def case_names(images: Sequence[Path]) -> list[str]:
     """Return a name for each case: its image's, as much of the path as tells the cases apart."""
-    stems = [case_stem(path) for path in images]
+    stems = [stem_of(path) for path in images]
     common = min((len(path.parts) for path in images), default=1) - 1
     while common and len({path.parts[:common] for path in images}) > 1:
         common -= 1
@@ -109,19 +118,29 @@ def case_names(images: Sequence[Path]) -> list[str]:
     return next((names for names in candidates if _are_different(names)), stems)
 
 
+def stem_of(path: Path) -> str:
+    """Return a file's name without its ending, also where that is of no known kind."""
+    return case_stem(path) if is_image(path) else path.stem
+
+
 def has_channel_suffix(cases: Sequence[Listed]) -> bool:
     """Return whether names of images end in the number of the channel, or have to in new ones."""
     paths = [path for case in cases for path in case.images]
     return len(paths) > len(cases) or all(case_stem(p).endswith(FIRST_CHANNEL) for p in paths)
 
 
-def count_problems(cases: Sequence[Listed], channels: tuple[str, ...] | None) -> list[str]:
+def count_problems(cases: Sequence[Listed], channels: tuple[str, ...] | None) -> list[Problem]:
     """Return a problem for each case with another number of images than the first, or declared."""
     if not cases or (channels and all(len(case.images) == 1 for case in cases)):
         return []  # a single file may hold all channels
     count = len(channels) if channels else len(cases[0].images)
     return [
-        f"{case.entry.where}: {len(case.images)} images, expected {count}, one a channel"
+        Problem.of(
+            case.entry.where,
+            f"{len(case.images)} images, expected {count}, one a channel",
+            case.case_id,
+            remedy="list an image for each channel, or take the case out of the list",
+        )
         for case in cases
         if len(case.images) != count
     ]
@@ -134,12 +153,16 @@ def _find(name: str, folders: Sequence[Path]) -> Path:
     return next((path for path in candidates if path.exists()), candidates[0])
 
 
-def _wrong(entry: Entry, name: str, path: Path) -> str | None:
-    """Return what is wrong with a listed file; the line begins with a name that tells the case."""
-    where = f"{name}: " if entry.case_id is None else f"{entry.case_id}.*: {name}: "
+def _wrong(entry: Entry, name: str, path: Path, case_id: str) -> Problem | None:
+    """Return what is wrong with a listed file."""
     if not path.is_file():
-        return f"{where}no such file, listed in {entry.where}"
-    return None if is_image(path) else f"{where}an image of an unknown kind ({entry.where})"
+        found, remedy = f"no such file, listed in {entry.where}", "add it, or correct its path"
+    elif not is_image(path):
+        found = f"an image of an unknown kind ({entry.where})"
+        remedy = f"convert it to {', '.join(FORMATS)}"
+    else:
+        return None
+    return Problem.of(name, found, case_id, remedy=f"{remedy}, or take the case out of the list")
 
 
 def _are_different(names: Sequence[str]) -> bool:

@@ -151,7 +151,9 @@ def suggested_labels(dataset: Dataset) -> DatasetError | None:
         names = {f"class_{i}" if i else "background": i for i in range(max(classes))}
         return _suggestion("masks with several channels of two values each", names)
     colours = sum((look.colours for look in looks), Counter())
-    if not any(look.is_coloured for look in looks) or len(colours) > MAX_UNDECLARED:
+    are_pictures = all(look.colours for look in looks)  # else those in colour are the odd ones
+    is_coloured = are_pictures and any(look.is_coloured for look in looks)
+    if not is_coloured or len(colours) > MAX_UNDECLARED:
         return None
     order = sorted(colours, key=lambda colour: (colour != 0, -colours[colour]))
     names = {f"class_{i}" if i else "background": f"#{c:06x}" for i, c in enumerate(order)}

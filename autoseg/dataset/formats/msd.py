@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
-from autoseg.dataset.formats.nnunet import DESCRIPTION, parse_channels, parse_labels
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
+from autoseg.dataset.formats.listed import stem_of
+from autoseg.dataset.formats.nnunet import DESCRIPTION, LISTED, parse_channels, parse_labels
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import case_stem, is_image
 
@@ -53,7 +54,9 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
             continue
         wrong = _entry_problems(root, image, label)
         if not wrong and case_stem(image) in cases:
-            wrong = [f"{DESCRIPTION}: two training cases are called {case_stem(image)}"]
+            found = f"two training cases are called {case_stem(image)}"
+            remedy = f"rename the files of one, {LISTED}"
+            wrong = [Problem.of(DESCRIPTION, found, case_stem(image), remedy=remedy)]
         problems += wrong
         if not wrong:
             cases[case_stem(image)] = FoundCase(case_stem(image), (image,), (label,))
@@ -97,24 +100,26 @@ def _with_channel(path: Path) -> Path:
     return path.with_name(case_stem(path) + FIRST_CHANNEL + path.name[len(case_stem(path)) :])
 
 
-def _count_problems(description: dict[str, Any], count: int) -> list[str]:
+def _count_problems(description: dict[str, Any], count: int) -> list[Problem]:
     declared = description.get("numTraining", count)
     if declared == count:
         return []
-    return [
-        f'{DESCRIPTION}: numTraining is {declared}, but "training" lists {count} cases; '
-        "correct the number or the list"
-    ]
+    found = f'numTraining is {declared}, but "training" lists {count} cases'
+    remedy = f"correct the number or the list in {DESCRIPTION}"
+    return [Problem.of(DESCRIPTION, found, expected="the number of cases listed", remedy=remedy)]
 
 
-def _entry_problems(root: Path, image: Path, label: Path) -> list[str]:
+def _entry_problems(root: Path, image: Path, label: Path) -> list[Problem]:
     problems = []
     for path in (image, label):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
         if not is_image(path):
-            problems.append(f"{DESCRIPTION}: {name} is no image of a known format")
+            found, remedy = f"{name} is no image of a known format", f"convert it, {LISTED}"
+            problems.append(Problem.of(DESCRIPTION, found, stem_of(image), remedy=remedy))
         elif not path.exists():
-            problems.append(f"{name}: listed in {DESCRIPTION}, but there is no such file")
+            found = f"listed in {DESCRIPTION}, but there is no such file"
+            remedy = f"add it, {LISTED}"
+            problems.append(Problem.of(name, found, stem_of(image), remedy=remedy))
     return problems
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.pairing import as_layout, check_channels, pair_files
 from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import DatasetError
@@ -13,6 +13,7 @@ from autoseg.runtime.recipe import Labels
 
 DESCRIPTION = "dataset.json"
 IMAGES, LABELS = "imagesTr", "labelsTr"
+LISTED = f"or take the case out of {DESCRIPTION}"
 
 
 def is_found(root: Path) -> bool:
@@ -72,15 +73,20 @@ def _listed(root: Path, listed: object, channels: tuple[str, ...], labels: Label
         label = root / entry["label"]
         missing = [path for path in (*images, label) if not path.exists()]
         problems += [
-            f"{path}: no such file, {DESCRIPTION} has it for {case_id}" for path in missing
+            Problem.of(
+                str(path),
+                f"no such file, {DESCRIPTION} has it for {case_id}",
+                case_id,
+                remedy=f"add it, {LISTED}",
+            )
+            for path in missing
         ]
         if "/" in case_id:
-            problems.append(f"{DESCRIPTION}: dataset: {case_id}: an id that is no name of a file")
+            found = f"dataset: {case_id}: an id that is no name of a file"
+            problems.append(Problem.of(DESCRIPTION, found, case_id, remedy=f"change it, {LISTED}"))
         elif len(images) not in (1, len(channels)):
-            problems.append(
-                f"{DESCRIPTION}: dataset: {case_id}: {len(images)} images for "
-                f"{len(channels)} channels"
-            )
+            found = f"dataset: {case_id}: {len(images)} images for {len(channels)} channels"
+            problems.append(Problem.of(DESCRIPTION, found, case_id, remedy=f"correct it, {LISTED}"))
         elif not missing:
             cases.append(FoundCase(case_id, images, (label,)))
     return Layout(cases=tuple(cases), problems=tuple(problems), channels=channels, labels=labels)

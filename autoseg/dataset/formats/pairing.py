@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.dataset.formats.format import FoundCase, Layout
+from autoseg.dataset.formats.format import FoundCase, Layout, Problem
 from autoseg.dataset.formats.naming import Affix, related_affixes
 from autoseg.runtime.cases import CHANNEL_SUFFIX
-from autoseg.runtime.images import case_stem, is_image
+from autoseg.runtime.images import FORMATS, case_stem, is_image
 from autoseg.runtime.recipe import Labels
+
+KEEP_ONE = "keep one of the two: rename or remove the other"
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,7 @@ class Pairing:
     """Names of images end in `_0000` and so on, the number of the channel."""
     channels: frozenset[int]
     """All channel numbers that any image has, paired or not."""
-    problems: tuple[str, ...]
-    """One line each, naming the file."""
+    problems: tuple[Problem, ...]
 
 
 def as_layout(pairing: Pairing, channels: tuple[str, ...] | None, labels: Labels | None) -> Layout:
@@ -59,21 +60,30 @@ def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> P
     has_suffix = _has_suffix([case_stem(path) for path in image_files], set(by_stem))
     cases, problems = _by_case(image_files, has_suffix=has_suffix)
     problems += [
-        f"{labels}/{path.name}: labels of the same name in {paths[0].name}"
-        for paths in by_stem.values()
+        Problem.of(
+            f"{labels}/{path.name}",
+            f"labels of the same name in {paths[0].name}",
+            stem,
+            remedy=KEEP_ONE,
+        )
+        for stem, paths in by_stem.items()
         for path in paths[1:]
     ]
     files = []
     for case_id, paths in cases.items():
         if case_id in by_stem:
             order = sorted(paths)
-            found = tuple(paths[channel] for channel in order)
-            files.append(CaseFiles(case_id, found, tuple(order), by_stem[case_id][0]))
+            chosen = tuple(paths[channel] for channel in order)
+            files.append(CaseFiles(case_id, chosen, tuple(order), by_stem[case_id][0]))
         elif paths:
             first = paths[min(paths)].name
-            problems.append(f"{images}/{first}: no labels {labels}/{case_id}.*")
+            found = f"no labels {labels}/{case_id}.*"
+            problems.append(Problem.of(f"{images}/{first}", found, case_id))
     alone = sorted(set(by_stem) - set(cases))
-    problems += [f"{labels}/{by_stem[stem][0].name}: no image {images}/{stem}*" for stem in alone]
+    problems += [
+        Problem.of(f"{labels}/{by_stem[stem][0].name}", f"no image {images}/{stem}*", stem)
+        for stem in alone
+    ]
     if not image_files:
         problems = [_no_images(root / images, ending)]
     return Pairing(
@@ -99,13 +109,15 @@ def pair_related(root: Path, images: str, labels: str) -> Pairing:
             case_id = affix.strip(case_stem(path))
             first = None if case_id is None else found[side].setdefault(case_id, path)
             if case_id is None:
-                problems.append(f"{side}/{path.name}: its name is no {_shown(affix, '<case>')}")
+                what = f"its name is no {_shown(affix, '<case>')}"
+                problems.append(Problem.of(f"{side}/{path.name}", what, case_stem(path)))
             elif first is not None and first != path:
-                problems.append(f"{side}/{path.name}: the same name as {first.name}")
+                what = f"the same name as {first.name}"
+                problems.append(Problem.of(f"{side}/{path.name}", what, case_id, remedy=KEEP_ONE))
     for side, other, what in ((images, labels, "labels"), (labels, images, "image")):
         for case_id in sorted(set(found[side]) - set(found[other])):
-            expected = f"{other}/{_shown(affixes[other], case_id)}.*"
-            problems.append(f"{side}/{found[side][case_id].name}: no {what} {expected}")
+            lacks = f"no {what} {other}/{_shown(affixes[other], case_id)}.*"
+            problems.append(Problem.of(f"{side}/{found[side][case_id].name}", lacks, case_id))
     cases = sorted(set(found[images]) & set(found[labels]))
     return Pairing(
         files=tuple(
@@ -134,12 +146,19 @@ def check_channels(pairing: Pairing, channels: tuple[str, ...]) -> Pairing:
     for files in pairing.files:
         where = f"{files.images[0].parent.name}/{files.case_id}"
         problems += [
-            f"{where}_{index:04d}.*: missing, it is channel {index} ({name})"
+            Problem.of(
+                f"{where}_{index:04d}.*", f"missing, it is channel {index} ({name})", files.case_id
+            )
             for index, name in enumerate(channels)
             if index not in files.channels
         ]
         problems += [
-            f"{files.images[0].parent.name}/{path.name}: only {len(channels)} channels are declared"
+            Problem.of(
+                f"{path.parent.name}/{path.name}",
+                f"only {len(channels)} channels are declared",
+                files.case_id,
+                remedy="declare the channel, or remove the file",
+            )
             for channel, path in zip(files.channels, files.images, strict=True)
             if channel >= len(channels)
         ]
@@ -169,7 +188,7 @@ def _has_suffix(stems: Iterable[str], labels: set[str]) -> bool:
 
 def _by_case(
     paths: Iterable[Path], *, has_suffix: bool
-) -> tuple[dict[str, dict[int, Path]], list[str]]:
+) -> tuple[dict[str, dict[int, Path]], list[Problem]]:
     """Return the images of each case by channel, and the files that have no place there."""
     cases: dict[str, dict[int, Path]] = defaultdict(dict)
     problems = []
@@ -177,9 +196,11 @@ def _by_case(
         where = f"{path.parent.name}/{path.name}"
         case_id, channel = _split(path, has_suffix=has_suffix)
         if channel is None:
-            problems.append(f"{where}: no channel number such as _0000 in its name")
+            found = "no channel number such as _0000 in its name"
+            problems.append(Problem.of(where, found, case_id, remedy="rename or remove the file"))
         elif channel in cases[case_id]:
-            problems.append(f"{where}: an image of the same name in {cases[case_id][channel].name}")
+            found = f"an image of the same name in {cases[case_id][channel].name}"
+            problems.append(Problem.of(where, found, case_id, remedy=KEEP_ONE))
         else:
             cases[case_id][channel] = path
     return cases, problems
@@ -194,7 +215,9 @@ def _split(path: Path, *, has_suffix: bool) -> tuple[str, int | None]:
     return (match["case"], int(match["channel"])) if match else (stem, None)
 
 
-def _no_images(folder: Path, ending: str | None) -> str:
+def _no_images(folder: Path, ending: str | None) -> Problem:
     others = sorted({path.suffix for path in folder.iterdir() if path.is_file()})
     what = f"files ending in {ending}" if ending else "images of a known format"
-    return f"{folder.name}/: no {what}" + (f", only {', '.join(others)}" if others else "")
+    found = f"no {what}" + (f", only {', '.join(others)}" if others else "")
+    remedy = "put the images there, or convert them to " + (ending or ", ".join(FORMATS))
+    return Problem.of(f"{folder.name}/", found, remedy=remedy)

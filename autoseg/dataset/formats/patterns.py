@@ -3,25 +3,51 @@
 import glob
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from autoseg.dataset.dataset import DatasetSpec, Reading
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
-from autoseg.dataset.formats.ordered_masks import painted
-from autoseg.dataset.formats.peek import binary_threshold
+from autoseg.dataset.formats.format import PAIR, Format, FoundCase, Layout, Problem
+from autoseg.dataset.formats.listed import SPLITS
+from autoseg.dataset.formats.nesting import painting
+from autoseg.dataset.formats.peek import binary_threshold, by_class
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import FORMATS, is_image
 
 CASE = "{case}"
+GROUP = "{group}"
+"""A folder of a patient, say: in front of the id, which need not be unique without it."""
+SPLIT = "{split}"
+"""A folder named after a part of the official split."""
+FIELDS = (SPLIT, GROUP, CASE)
 ANY_ENDING = ".*"
 OPTIONAL = "?"
 """At the end of a pattern of masks: a missing mask means that the class is not there."""
 
 Files = dict[str, list[Path]]
 """Files by the id of the case."""
+
+
+class Place(NamedTuple):
+    """What stands in the places of a pattern; "" where it has no such place."""
+
+    split: str
+    group: str
+    case: str
+
+    @property
+    def name(self) -> str:
+        """The case's id, where the parts of a split do not share it."""
+        return f"{self.group}_{self.case}" if self.group else self.case
+
+    def fill(self, pattern: str) -> str:
+        """Return a pattern with these in it."""
+        for field, text in zip(FIELDS, self, strict=True):
+            pattern = pattern.replace(field, text)
+        return pattern
 
 
 @dataclass(frozen=True)
@@ -58,12 +84,14 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     """
     patterns, masks = spec.images or (), _mask_patterns(spec)
     _check_patterns(patterns, masks, spec)
-    cases, problems = _pair(root, patterns, masks, spec)
+    cases, problems, places = _pair(root, patterns, masks, spec)
     if isinstance(spec.masks, dict):
         threshold = spec.threshold
         if threshold is None:
-            threshold = binary_threshold([path for _, by in cases.values() for path in by.values()])
-        labels, paint = painted([*masks], [by for _, by in cases.values()], spec, threshold)
+            threshold = binary_threshold(by_class(by for _, by in cases.values()))
+        by_case = [by for _, by in cases.values()]
+        painted = painting([*masks], by_case, spec, threshold, is_ordered=True)
+        labels, paint = painted.labels, painted.values
         reading = Reading(masks="binaries", threshold=threshold)
     else:
         labels, paint, reading = spec_labels(spec), {}, Reading()
@@ -74,6 +102,8 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
                 tuple(paths),
                 tuple(by_class.values()),
                 paint=tuple(paint[name] for name in by_class if paint),
+                group=places[case_id].group or None,
+                split=SPLITS.get(places[case_id].split),
             )
             for case_id, (paths, by_class) in cases.items()
         ),
@@ -89,10 +119,20 @@ def _pair(
     patterns: Sequence[str],
     masks: Mapping[str, MaskPattern],
     spec: DatasetSpec,
-) -> tuple[dict[str, tuple[list[Path], dict[str, Path]]], list[str]]:
-    """Return images and masks (by class) of each case that has all, and what does not fit."""
-    found_masks = {name: _find(root, entry.pattern) for name, entry in masks.items()}
-    found = [_without_masks(_find(root, pattern), found_masks) for pattern in patterns]
+) -> tuple[dict[str, tuple[list[Path], dict[str, Path]]], list[Problem], dict[str, Place]]:
+    """Return images and masks (by class) of each case that has all, what does not fit, and places.
+
+    The places of all cases in the patterns are given by their ids.
+    """
+    by_place = {text: _find(root, text) for text in _all_patterns(patterns, masks)}
+    ids = _ids({place for files in by_place.values() for place in files})
+    by_id = {
+        text: {ids[place]: paths for place, paths in files.items()}
+        for text, files in by_place.items()
+    }
+    places = {case_id: place for place, case_id in ids.items()}
+    found_masks = {name: by_id[entry.pattern] for name, entry in masks.items()}
+    found = [_without_masks(by_id[pattern], found_masks) for pattern in patterns]
     _refuse_nothing(root, found[0], patterns[0])
     problems = [
         problem
@@ -102,15 +142,28 @@ def _pair(
         ]
         for problem in _twice(root, pattern, files)
     ]
-    images, missing = _images(found, patterns, spec)
-    labels, absent = _labels_of(images, found_masks, masks, spec)
-    problems += [*missing, *absent, *_alone(root, images, found_masks, spec)]
+    images, missing = _images(found, patterns, spec, places)
+    labels, absent = _labels_of(images, found_masks, masks, places)
+    problems += [*missing, *absent, *_alone(root, images, found_masks)]
     cases = {
         case_id: (paths, labels[case_id])
         for case_id, paths in sorted(images.items())
         if len(paths) == len(patterns) and case_id in labels
     }
-    return cases, problems
+    return cases, problems, places
+
+
+def _all_patterns(patterns: Sequence[str], masks: Mapping[str, MaskPattern]) -> list[str]:
+    return [*patterns, *(entry.pattern for entry in masks.values())]
+
+
+def _ids(places: Collection[Place]) -> dict[Place, str]:
+    """Return the id of each place; where parts of a split share ids, theirs begin with the part."""
+    is_unique = len({place.name for place in places}) == len(places)
+    return {
+        place: place.name if is_unique or not place.split else f"{place.split}_{place.name}"
+        for place in places
+    }
 
 
 def _mask_patterns(spec: DatasetSpec) -> dict[str, MaskPattern]:
@@ -130,12 +183,20 @@ def _check_patterns(
             expected='both, e.g. "images": ["images/{case}.*"], "masks": "masks/{case}.png"',
             fix=f"add {lacks} to the spec",
         )
-    for pattern in (*patterns, *(entry.pattern for entry in masks.values())):
+    every = _all_patterns(patterns, masks)
+    for pattern in every:
         if CASE not in pattern or Path(pattern).is_absolute():
             raise DatasetError(
                 found=f"the pattern {pattern!r}",
                 expected=f"{CASE} in it, and a path relative to the data set's folder",
                 fix=f"write {CASE} where the id of the case stands, and * for what else varies",
+            )
+    for field in (GROUP, SPLIT):
+        if 0 < sum(field in pattern for pattern in every) < len(every):
+            raise DatasetError(
+                found=f"{field} in some patterns only: {', '.join(every)}",
+                expected=f"{field} in all of them, or in none",
+                fix=f"write {field} where it stands in the other paths, or * in its place",
             )
     if len(patterns) > 1 and spec.channels is not None and len(spec.channels) != len(patterns):
         raise DatasetError(
@@ -145,45 +206,47 @@ def _check_patterns(
         )
 
 
-def _find(root: Path, pattern: str) -> Files:
+def _find(root: Path, pattern: str) -> dict[Place, list[Path]]:
     """Return the image files that fit a pattern."""
     expression, search = _expression(pattern)
-    found: Files = defaultdict(list)
+    found: dict[Place, list[Path]] = defaultdict(list)
     for path in sorted(root.glob(search)):
         match = expression.fullmatch(path.relative_to(root).as_posix())
         if match and is_image(path):
-            found[match["case"]].append(path)
+            told = match.groupdict(default="")
+            split = SPLITS.get(told.get("split", "").lower(), "")
+            found[Place(split, told.get("group", ""), told["case"])].append(path)
     return dict(found)
 
 
 def _expression(pattern: str) -> tuple[re.Pattern[str], str]:
-    """Return what a path must look like, and where to look: {case} takes as much as fits."""
+    """Return what a path must look like, and where to look: places take as much as fits."""
     pattern = pattern.removeprefix("./")
     has_any_ending = pattern.endswith(ANY_ENDING)
     body = pattern.removesuffix(ANY_ENDING) if has_any_ending else pattern
     expression, search = "", ""
-    for part in re.split(r"(\{case\}|\*)", body):
-        if part == CASE:
-            expression += "(?P=case)" if "(?P<case>" in expression else "(?P<case>[^/]+)"
+    for part in re.split(r"(\{case\}|\{group\}|\{split\}|\*)", body):
+        if part in FIELDS:
+            name = part.strip("{}")
+            fits = f"(?i:{'|'.join(SPLITS)})" if part == SPLIT else "[^/]+"
+            is_new = f"(?P<{name}>" not in expression
+            expression += f"(?P<{name}>{fits})" if is_new else f"(?P={name})"
         else:
             expression += "[^/]*?" if part == "*" else re.escape(part)
-        search += "*" if part in (CASE, "*") else glob.escape(part)
+        search += "*" if part in (*FIELDS, "*") else glob.escape(part)
     if has_any_ending:
         expression += "(?i:" + "|".join(map(re.escape, FORMATS)) + ")"
     return re.compile(expression), search + ANY_ENDING * has_any_ending
 
 
 def _without_masks(images: Files, masks: Mapping[str, Files]) -> Files:
-    """Return images without masks of other cases: "{case}.png" finds a_mask.png, too."""
-    is_mask = {
-        path
-        for files in masks.values()
-        for case_id, paths in files.items()
-        for path in paths
-        if case_id in images and path not in images[case_id]
-    }
+    """Return images without masks: "{case}.png" finds a_mask.png, too.
+
+    Patterns of masks that fit all images tell nothing.
+    """
+    is_mask = {path for files in masks.values() for paths in files.values() for path in paths}
     left = {key: [p for p in paths if p not in is_mask] for key, paths in images.items()}
-    return {case_id: paths for case_id, paths in left.items() if paths}
+    return {case_id: paths for case_id, paths in left.items() if paths} or images
 
 
 def _refuse_nothing(root: Path, images: Files, pattern: str) -> None:
@@ -198,28 +261,37 @@ def _refuse_nothing(root: Path, images: Files, pattern: str) -> None:
     )
 
 
-def _twice(root: Path, pattern: str, files: Files) -> list[str]:
+def _twice(root: Path, pattern: str, files: Files) -> list[Problem]:
     return [
-        f"{' and '.join(path.relative_to(root).as_posix() for path in paths)}: both fit {pattern}; "
-        f"write {CASE} where they differ"
-        for paths in files.values()
+        Problem(
+            f"both fit {pattern}",
+            tuple(path.relative_to(root).as_posix() for path in paths),
+            case_id,
+            expected="one file for each case",
+            remedy=f"write {CASE} where they differ, or remove one",
+        )
+        for case_id, paths in files.items()
         if len(paths) > 1
     ]
 
 
 def _images(
-    found: Sequence[Files], patterns: Sequence[str], spec: DatasetSpec
-) -> tuple[dict[str, list[Path]], list[str]]:
+    found: Sequence[Files],
+    patterns: Sequence[str],
+    spec: DatasetSpec,
+    places: Mapping[str, Place],
+) -> tuple[dict[str, list[Path]], list[Problem]]:
     """Return the images of each case by channel, and which of them are missing."""
     images: dict[str, list[Path]] = {}
     problems = []
     for case_id in sorted({case_id for files in found for case_id in files}):
         images[case_id] = [files[case_id][0] for files in found if case_id in files]
         for index, (pattern, files) in enumerate(zip(patterns, found, strict=True)):
-            if case_id not in files and not spec.excludes(case_id):
+            if case_id not in files:
                 name = f" ({spec.channels[index]})" if spec.channels else ""
-                where = pattern.replace(CASE, case_id)
-                problems.append(f"{where}: missing, it is channel {index}{name} of {case_id}")
+                where = places[case_id].fill(pattern)
+                what = f"missing, it is channel {index}{name} of {case_id}"
+                problems.append(Problem.of(where, what, case_id))
     return images, problems
 
 
@@ -227,18 +299,25 @@ def _labels_of(
     images: Mapping[str, Sequence[Path]],
     found: Mapping[str, Files],
     masks: Mapping[str, MaskPattern],
-    spec: DatasetSpec,
-) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Return the masks of each case by class, and which of them are missing."""
+    places: Mapping[str, Place],
+) -> tuple[dict[str, dict[str, Path]], list[Problem]]:
+    """Return the masks of each case by class, and which of them are missing.
+
+    Cases of the split's test set without any mask are left aside: nothing can be done with them.
+    """
     labels, problems = {}, []
     for case_id, paths in images.items():
         labels[case_id] = {n: files[case_id][0] for n, files in found.items() if case_id in files}
+        if places[case_id].split == "test" and not labels[case_id]:
+            del labels[case_id]
+            continue
         for name, entry in masks.items():
-            if name in labels[case_id] or entry.is_optional or spec.excludes(case_id):
+            if name in labels[case_id] or entry.is_optional:
                 continue
-            where = entry.pattern.replace(CASE, case_id)
-            hint = f'; if {name} is not there then, end its pattern with "?"' if name else ""
-            problems.append(f"{where}: missing, it is the mask of {paths[0].name}{hint}")
+            where = places[case_id].fill(entry.pattern)
+            hint = f'; where cases may lack {name}, end its pattern with "?"' if name else ""
+            what = f"missing, it is the mask of {paths[0].name}"
+            problems.append(Problem.of(where, what, case_id, remedy=PAIR + hint))
             del labels[case_id]
             break
     return labels, problems
@@ -248,15 +327,14 @@ def _alone(
     root: Path,
     images: Mapping[str, Sequence[Path]],
     masks: Mapping[str, Files],
-    spec: DatasetSpec,
-) -> list[str]:
+) -> list[Problem]:
     is_image_file = {path for paths in images.values() for path in paths}
     return [
-        f"{path.relative_to(root).as_posix()}: a mask without an image"
+        Problem.of(path.relative_to(root).as_posix(), "a mask without an image", case_id)
         for files in masks.values()
         for case_id, paths in files.items()
         for path in paths
-        if not (case_id in images or path in is_image_file or spec.excludes(case_id))
+        if not (case_id in images or path in is_image_file)
     ]
 
 

@@ -1,21 +1,19 @@
 """A look into a few masks, where names alone do not tell how they are meant."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.files import foreground
-from autoseg.errors import AutosegError
+from autoseg.dataset.files import MIDDLE
+from autoseg.errors import AutosegError, DatasetError
 from autoseg.runtime.images import read_mask
 
 T = TypeVar("T")
 NUM_PEEKED = 8
 """Masks that are looked at for one question."""
-MIDDLE = 128
-"""Smoothed and JPEG-compressed masks of 8 bits show foreground from here on."""
 
 
 def sample(items: Sequence[T], count: int = NUM_PEEKED) -> list[T]:
@@ -24,15 +22,49 @@ def sample(items: Sequence[T], count: int = NUM_PEEKED) -> list[T]:
     return list(items[::step])
 
 
-def binary_threshold(paths: Sequence[Path]) -> float | None:
+def binary_threshold(masks: Mapping[str, Sequence[Path]]) -> float | None:
     """Return the threshold of binary masks that were smoothed or compressed; else None.
 
-    These have 8 bits and values in between; a mask of two values needs no threshold.
+    These have whole numbers to 255 and values in between. A mask of two values, or of fractions,
+    needs no threshold.
+
+    Parameters
+    ----------
+    masks
+        By class; a few of each are looked at.
+
+    Raises
+    ------
+    DatasetError
+        Some classes would need the threshold, and be lost by it in others.
     """
-    for mask in _masks(sample(paths)):
-        if mask.dtype == np.uint8 and mask.max() >= MIDDLE and len(np.unique(mask)) > 2:
-            return float(MIDDLE)
-    return None
+    smoothed, low = [], []
+    for name, paths in masks.items():
+        found = [mask for mask in _masks(sample(paths)) if mask.any()]
+        smoothed += [name] * any(map(_is_smoothed, found))
+        low += [name] * (bool(found) and all(mask.max() < MIDDLE for mask in found))
+    if smoothed and low:
+        raise DatasetError(
+            found=f"masks of {', '.join(smoothed)} with grey values to 255, those of "
+            f"{', '.join(low)} with values to {MIDDLE - 1} at most",
+            expected="masks of all classes with the same range of values",
+            fix=f"export the masks of {', '.join(low)} again, with 0 and 255",
+        )
+    return float(MIDDLE) if smoothed else None
+
+
+def by_class(cases: Iterable[Mapping[str, Path]]) -> dict[str, list[Path]]:
+    """Return the masks of all cases by class."""
+    found: dict[str, list[Path]] = {}
+    for masks in cases:
+        for name, path in masks.items():
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _is_smoothed(mask: NDArray) -> bool:
+    is_wide = mask.dtype.kind in "iu" and MIDDLE <= mask.max() < 2 * MIDDLE
+    return bool(is_wide and ((mask != 0) & (mask != mask.max())).any())
 
 
 def find_class_map(paths: Sequence[Path]) -> tuple[Path, tuple[int, ...]] | None:
@@ -54,14 +86,6 @@ def are_empty(paths: Sequence[Path]) -> bool:
     chosen = sample(paths)
     masks = list(_masks(chosen))
     return len(masks) == len(chosen) and not any(mask.any() for mask in masks)
-
-
-def foregrounds(paths: Sequence[Path], threshold: float | None) -> list[NDArray]:
-    """Return where each mask of a case shows foreground, (*S); nothing if one is unreadable."""
-    masks = list(_masks(paths))
-    if len(masks) < len(paths) or len({mask.shape[1:] for mask in masks}) > 1:
-        return []
-    return [foreground(mask, threshold) for mask in masks]
 
 
 def _masks(paths: Sequence[Path]) -> Iterator[NDArray]:

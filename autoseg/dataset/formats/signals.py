@@ -19,7 +19,7 @@ from autoseg.dataset.files import (
     read_label_files,
 )
 from autoseg.dataset.formats.extras import load_package
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import TABLE_FORMAT, Extent, Geometry, Image
@@ -164,20 +164,20 @@ def _find_records(root: Path, spec: DatasetSpec) -> Layout:
     headers = sorted(root.rglob(f"*{HEADER}"))
     has_same = len({path.stem for path in headers}) < len(headers)
     cases: list[FoundCase] = []
-    problems: list[str] = []
-    excluded = spec.exclude or {}
+    problems: list[Problem] = []
     for path in headers:
         place = path.relative_to(root).with_suffix("")
+        record = "_".join(place.parts) if has_same else path.stem
         try:
-            leads = _find_leads(wfdb, path, "_".join(place.parts) if has_same else path.stem)
+            leads = _find_leads(wfdb, path, record)
         except DatasetError as error:
-            problems.append(error.found)
+            found = error.found.removeprefix(f"{path.name}: ")
+            file = f"{place}{HEADER}"
+            problems.append(Problem(found, (file,), None, error.expected, error.fix))
             continue
-        bare = [found.part for found in leads if not found.labels and found.case_id not in excluded]
-        cases += [found for found in leads if found.labels or found.case_id in excluded]
-        if bare:
-            names = ", ".join(f"{path.stem}.{lead}" for lead in bare)
-            problems.append(f"{place}{HEADER}: no annotation of leads in files {names}")
+        bare = [found for found in leads if not found.labels and not spec.excludes(found.case_id)]
+        cases += [found for found in leads if found not in bare]
+        problems += [_bare(f"{place}{HEADER}", path.stem, lead) for lead in bare]
     return Layout(
         cases=tuple(cases),
         problems=tuple(problems),
@@ -185,6 +185,12 @@ def _find_records(root: Path, spec: DatasetSpec) -> Layout:
         labels=spec_labels(spec) or WAVE_LABELS,
         file_ending=".npy",
     )
+
+
+def _bare(header: str, record: str, lead: FoundCase) -> Problem:
+    """Return the problem of a lead that has no annotation."""
+    found = f"no annotation of lead {lead.part} in a file {record}.{lead.part}"
+    return Problem.of(header, found, lead.case_id, remedy="add the file, or exclude the case")
 
 
 def _find_leads(wfdb: ModuleType, path: Path, record: str) -> list[FoundCase]:
@@ -234,10 +240,13 @@ def _unreadable(path: Path, error: Exception) -> DatasetError:
 def _find_tables(root: Path, spec: DatasetSpec) -> Layout:
     folder = next((name for name in LABELS if (root / name).is_dir()), LABELS[0])
     images, labels = _tables(root / IMAGES), _tables(root / folder)
-    problems = [f"{IMAGES}/{images[stem].name}: no labels {folder}/{stem}.*" for stem in images]
-    problems = [line for line, stem in zip(problems, images, strict=True) if stem not in labels]
+    problems = [
+        Problem.of(f"{IMAGES}/{images[stem].name}", f"no labels {folder}/{stem}.*", stem)
+        for stem in images
+        if stem not in labels
+    ]
     problems += [
-        f"{folder}/{labels[stem].name}: no image {IMAGES}/{stem}.*"
+        Problem.of(f"{folder}/{labels[stem].name}", f"no image {IMAGES}/{stem}.*", stem)
         for stem in labels
         if stem not in images
     ]

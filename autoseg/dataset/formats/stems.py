@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec, Reading
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
+from autoseg.dataset.formats.instances import OBJECT, object_labels
 from autoseg.dataset.formats.listed import SPLITS
 from autoseg.dataset.formats.naming import IMAGE_FOLDERS, image_files, plain_name, subfolders
+from autoseg.dataset.formats.peek import binary_threshold
 from autoseg.dataset.label_values import spec_labels
 from autoseg.runtime.images import LOSSY_FORMATS, case_stem, file_ending
-from autoseg.runtime.recipe import Labels
 
 LOG = logging.getLogger("autoseg")
 SUFFIX = re.compile(
@@ -29,7 +30,6 @@ WORD = re.compile(r"[_\-. ]")
 """What separates the name of a case from that of a channel."""
 MASK_ENDINGS = (".gif", ".png", ".bmp", ".tif", ".tiff")
 """Of two pictures of one name, the mask is the one whose ending stands first here."""
-OBJECT = "object"
 NUM_LOOKED_AT = 16
 """Folders that tell whether all look so."""
 
@@ -76,14 +76,12 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     found = {folder: stems for folder, stems in found.items() if _is_used(root, folder, stems)}
     words, problems = channel_words(root, found.values(), spec)
     has_objects = any(len(case.masks) > 1 for stems in found.values() for case in stems.cases)
-    labels = spec_labels(spec)
-    if has_objects and labels is None:
-        labels = Labels(names=("background", OBJECT), values=(0, 1))
+    labels = object_labels(spec) if has_objects else spec_labels(spec)
     value = labels.values[1] if labels is not None and has_objects else 1
     names = case_names(root, found)
     cases = []
     for folder, stems in found.items():
-        problems += [f"{path.relative_to(root)}: no mask of this name" for path in stems.alone]
+        problems += [without_mask(root, path) for path in stems.alone]
         cases += [
             FoundCase(
                 case_id=names[folder, case.stem],
@@ -101,8 +99,15 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         problems=tuple(problems),
         channels=spec.channels or channel_names(words),
         labels=labels,
-        reading=Reading(masks="binaries" if has_objects else "values"),
+        reading=_object_reading(found.values(), spec) if has_objects else Reading(),
     )
+
+
+def _object_reading(found: Iterable[Stems], spec: DatasetSpec) -> Reading:
+    """Return how masks of one object each are read; maps of values are refused as they are read."""
+    masks = [path for stems in found for case in stems.cases for path in case.masks]
+    threshold = binary_threshold({OBJECT: masks}) if spec.threshold is None else None
+    return Reading(masks="binaries", threshold=threshold)
 
 
 def _first(root: Path, folder: Path) -> str:
@@ -209,9 +214,14 @@ def _is_mostly_pairs(files: Sequence[Path]) -> bool:
     return bool(stems.cases) and 2 * len(stems.alone) <= len(files)
 
 
+def without_mask(root: Path, path: Path) -> Problem:
+    """Return the problem of an image that no mask belongs to."""
+    return Problem.of(path.relative_to(root).as_posix(), "no mask of this name", case_stem(path))
+
+
 def channel_words(
     root: Path, found: Iterable[Stems], spec: DatasetSpec
-) -> tuple[tuple[str, ...], list[str]]:
+) -> tuple[tuple[str, ...], list[Problem]]:
     """Return what names the channels in the names of files, and the cases that have others."""
     cases = [case for stems in found for case in stems.cases]
     counts = Counter(frozenset(case.images) for case in cases)
@@ -225,9 +235,10 @@ def channel_words(
     for case in cases:
         if set(case.images) != set(words):
             expected = ", ".join(f"{case.stem}_{word}" if word else case.stem for word in words)
-            mask = case.masks[0].relative_to(root)
+            mask = case.masks[0].relative_to(root).as_posix()
             has = ", ".join(path.name for path in case.images.values())
-            problems.append(f"{mask}: expected the images {expected}, found {has}")
+            what = f"expected the images {expected}, found {has}"
+            problems.append(Problem.of(mask, what, case.stem))
     return tuple(words), problems
 
 

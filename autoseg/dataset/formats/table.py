@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec, Reading
-from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.format import Format, Layout, Problem
 from autoseg.dataset.formats.listed import (
     LABELS,
     SPLITS,
@@ -18,6 +18,7 @@ from autoseg.dataset.formats.listed import (
     has_channel_suffix,
 )
 from autoseg.dataset.formats.nesting import painting
+from autoseg.dataset.formats.peek import binary_threshold, by_class
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
 
@@ -71,11 +72,17 @@ class _Columns:
     site: str | None
 
 
+CORRECT = "correct the line, or remove it"
+
+
 def is_found(root: Path) -> bool:
     """Return whether a folder has a table of images and masks."""
     path = _only(root)
-    if path is None:
-        return False
+    return path is not None and is_case_table(path)
+
+
+def is_case_table(path: Path) -> bool:
+    """Return whether a file is a table with columns for images and for masks."""
     try:
         table = read_table(path)
     except DatasetError:
@@ -111,7 +118,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     entries, problems = [], []
     for line, row in table.rows:
         entry = _entry(table, line, row, columns)
-        problems += [entry] if isinstance(entry, str) else []
+        problems += [entry] if isinstance(entry, Problem) else []
         entries += [entry] if isinstance(entry, Entry) else []
     cases, missing = find_listed(entries, (path.parent, root))
     channels = spec.channels or (None if "" in columns.images else tuple(columns.images))
@@ -201,24 +208,28 @@ def _columns(table: Table, spec: DatasetSpec) -> _Columns:
 
 def _entry(
     table: Table, line: int, row: Mapping[str, str], columns: _Columns
-) -> Entry | str | None:
+) -> Entry | Problem | None:
     """Return a row as a case, what is wrong with it, or None for a test case without masks."""
     where = f"{table.name} line {line}"
     split_name = row.get(table.column("split", "subset") or "")
     split = SPLITS.get(split_name.casefold()) if split_name else None
     if split_name and split is None:
-        return f"{where}: split {split_name!r}, expected train, val or test"
+        found = f"split {split_name!r}, expected train, val or test"
+        return Problem.of(where, found, expected=f"a table with {FORM}", remedy=CORRECT)
     fold = row.get(table.column("fold") or "")
     if fold and not fold.isdecimal():
-        return f"{where}: fold {fold!r}, expected 0, 1, ..."
+        found = f"fold {fold!r}, expected 0, 1, ..."
+        return Problem.of(where, found, expected=f"a table with {FORM}", remedy=CORRECT)
     empty = [column for column in columns.images.values() if column not in row]
     if empty:
-        return f"{where}: no entry under {', '.join(empty)}"
+        found = f"no entry under {', '.join(empty)}"
+        return Problem.of(where, found, expected=f"a table with {FORM}", remedy=CORRECT)
     masks = {name: row[column] for name, column in columns.masks.items() if column in row}
     if not masks and split == "test":
         return None
     if LABELS in columns.masks and not masks:
-        return f"{where}: no entry under {columns.masks[LABELS]}"
+        found = f"no entry under {columns.masks[LABELS]}"
+        return Problem.of(where, found, expected=f"a table with {FORM}", remedy=CORRECT)
     return Entry(
         where=where,
         images=tuple(row[column] for column in columns.images.values()),
@@ -233,7 +244,7 @@ def _entry(
 
 def _layout(
     cases: Sequence[Listed],
-    problems: tuple[str, ...],
+    problems: tuple[Problem, ...],
     spec: DatasetSpec,
     *,
     channels: tuple[str, ...] | None,
@@ -245,8 +256,11 @@ def _layout(
     found = [case.found(tuple(case.masks.values())) for case in cases]
     if names != [LABELS] and names:
         complete = [case.masks for case in cases if len(case.masks) == len(names)]
-        painted = painting(names, complete, spec, spec.threshold)
-        reading, labels = Reading(masks="binaries"), painted.labels
+        threshold = spec.threshold
+        if threshold is None:
+            threshold = binary_threshold(by_class(case.masks for case in cases))
+        painted = painting(names, complete, spec, threshold)
+        reading, labels = Reading(masks="binaries", threshold=threshold), painted.labels
         problems = (*problems, *painted.problems)
         found = []
         for case in cases:
@@ -260,6 +274,7 @@ def _layout(
         labels=labels,
         reading=reading,
         has_suffix=has_channel_suffix(cases),
+        has_listed_groups=True,
         columns=columns,
     )
 

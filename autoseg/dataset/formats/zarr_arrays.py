@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
-from autoseg.dataset.files import mapped, read_label_files
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec
+from autoseg.dataset.files import read_label_files, values_of
 from autoseg.dataset.formats.extras import load_package
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import AutosegError, DatasetError
-from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image, whole_numbers
+from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image
 
 IMAGES = "images"
 LABELS = ("labels", "masks")
@@ -96,14 +95,20 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         found = [labels[case_id]] if case_id in labels else inside
         where = path.relative_to(root).as_posix()
         if not found:
-            problems.append(f"{where}: no labels {LABELS[0]}/{case_id}.zarr, and none inside")
+            what = f"no labels {LABELS[0]}/{case_id}.zarr, and none inside"
+            problems.append(Problem.of(where, what, case_id))
         elif len(found) > 1:
-            names = ", ".join(item.name for item in found)
-            problems.append(f"{where}: several label images ({names}); name one as masks in a spec")
+            what = f"several label images ({', '.join(item.name for item in found)})"
+            remedy = f'name one in a file given with --spec: {{"masks": "{found[0].name}"}}'
+            problems.append(Problem.of(where, what, case_id, remedy=remedy))
         else:
             cases.append(FoundCase(case_id, (path,), (found[0],)))
     problems += [
-        f"{labels[case_id].relative_to(root).as_posix()}: no image {IMAGES}/{case_id}.zarr"
+        Problem.of(
+            labels[case_id].relative_to(root).as_posix(),
+            f"no image {IMAGES}/{case_id}.zarr",
+            case_id,
+        )
         for case_id in sorted(set(labels) - set(images))
     ]
     return Layout(
@@ -145,22 +150,7 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
     path = dataset.label_paths(case)[0]
     if is_image(path) and not path.is_dir():
         return read_label_files(dataset, case)
-    mask = _read(path)
-    if len(mask.array) > 1:
-        raise AutosegError(
-            found=f"{path}: labels with {len(mask.array)} channels",
-            expected="one channel in which every class has its own whole number",
-            fix="convert the channels to class numbers in one array",
-        )
-    return Image(_values(path, mask.array, dataset.reading), mask.geometry)
-
-
-def _values(path: Path, array: NDArray, reading: Reading) -> NDArray:
-    if reading.threshold is not None:
-        return (array >= reading.threshold).astype(np.uint8)
-    if "round_labels" in reading.fixes:
-        array = np.rint(array)
-    return mapped(whole_numbers(path, array), reading.label_map)
+    return values_of(dataset, path, _read(path))
 
 
 def _has_stores(folder: Path) -> bool:

@@ -85,6 +85,29 @@ def test_fractions_in_masks_count_from_one_half(tmp_path):
     assert np.array_equal(read_case(dataset, dataset.cases[0])[1], CORD + GREY)
 
 
+def test_a_binary_mask_with_several_values_is_refused(tmp_path):
+    root = cord_set(tmp_path)
+    mask(root, "sub-02", "T2w_seg-manual", CORD + GREY)
+    dataset = open_dataset(root, None, None)
+    with pytest.raises(DatasetError, match=r"sub-02_T2w_seg-manual\.nii\.gz: the values 0, 1, 2"):
+        read_case(dataset, dataset.cases[1])
+
+
+def test_smoothed_masks_of_whole_numbers_are_split_in_the_middle(tmp_path):
+    for subject in ("sub-01", "sub-02"):
+        image(tmp_path, subject, "T2w")
+        mask(tmp_path, subject, "T2w_seg-manual", np.zeros(SHAPE))
+        path = tmp_path / "derivatives/labels" / subject / "anat" / f"{subject}_T2w_seg-manual"
+        smoothed = (90 * CORD + 165 * GREY).astype(np.uint8)
+        write_image(
+            path.with_name(f"{path.name}.nii.gz"), Image(smoothed[None], Geometry((1.0,) * 3))
+        )
+    dataset = open_dataset(tmp_path, None, None)
+    assert dataset.reading.threshold == 128
+    image(tmp_path, "sub-01", "T2w", spacing=(1.0, 1.0, 1.0))
+    assert np.array_equal(read_case(dataset, dataset.cases[0])[1], GREY)
+
+
 def test_a_dseg_is_a_map_of_values(tmp_path):
     for subject in ("sub-01", "sub-02"):
         image(tmp_path, subject, "T1w")
@@ -147,7 +170,7 @@ def test_images_that_are_no_channels_need_a_choice(tmp_path, subjects, shape, me
         image(tmp_path, subject, "T1w", shape=shape)
     with pytest.raises(DatasetError, match=message) as caught:
         open_dataset(tmp_path, None, None)
-    assert '{"channels": ["T2w"]}' in caught.value.found
+    assert '{"channels": ["T2w"]}' in caught.value.fix
     assert len(open_dataset(tmp_path, DatasetSpec(channels=("T2w",)), None).cases) == 3
 
 
@@ -168,9 +191,9 @@ def test_a_case_without_a_chosen_image_is_a_problem(tmp_path):
         mask(tmp_path, subject, "label-cord_mask", CORD)
     image(tmp_path, "sub-01", "T2w")
     image(tmp_path, "sub-02", "T2w")
-    with pytest.raises(DatasetError, match="a mask, but no image T2w") as caught:
+    with pytest.raises(DatasetError, match="no image T2w of sub-03") as caught:
         open_dataset(tmp_path, DatasetSpec(channels=("T2w",)), None)
-    assert "sub-03" in caught.value.found
+    assert "sub-03_label-cord_mask.nii.gz" in caught.value.found
 
 
 def test_images_of_other_folders_are_no_channels(tmp_path):
@@ -207,7 +230,7 @@ def test_all_that_is_missing_is_listed_and_can_be_excluded(tmp_path):
     with pytest.raises(DatasetError) as caught:
         open_dataset(tmp_path, None, None)
     assert "no mask gmseg" in caught.value.found
-    assert "for sub-02_T2w.nii.gz" in caught.value.found
+    assert "sub-02_T2w.nii.gz: no mask of sub-02" in caught.value.found
     assert "sub-03_T2w_seg-manual.nii.gz" in caught.value.found
     for path in (labels / "sub-03" / "anat").iterdir():
         path.unlink()

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from autoseg.check.masks import reading_notes
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats.class_folders import is_found
@@ -46,6 +47,17 @@ def test_a_folder_without_foreground_is_no_class_only_if_it_is_called_so(tiles):
     assert "Scratch" in open_dataset(tiles, None, None).labels.names
     (tiles / "Scratch").rename(tiles / "abnormal")
     assert "abnormal" in open_dataset(tiles, None, None).labels.names
+
+
+def test_folders_of_hospitals_are_no_classes(tmp_path):
+    fill(tmp_path / "London", "a", "b")
+    fill(tmp_path / "Paris", "c", "d")
+    assert open_dataset(tmp_path, None, None).layout == "stems"
+    dataset = open_dataset(tmp_path, DatasetSpec(layout="class_folders"), None)
+    assert dataset.labels.names == ("background", "London", "Paris")
+    (warning,) = (note for note in reading_notes(dataset) if note.severity == "warning")
+    assert "London, Paris" in warning.found
+    assert '"layout": "stems"' in warning.remedy
 
 
 def test_foreground_in_a_folder_without_class_is_refused(tmp_path):

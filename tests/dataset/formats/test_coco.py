@@ -106,10 +106,18 @@ def test_the_spec_gives_categories_their_values(root):
     assert dataset.labels.names == ("background", "dog", "cat")
     assert np.unique(classes(dataset)).tolist() == [0, 1, 2]
     assert classes(dataset)[3, 3] == 2
-    merged = DatasetSpec(labels={"background": 0, "animal": (1, 2)})
+    merged = DatasetSpec(labels={"background": 0, "animal": (1, 2)}, label_map={"1": 1, "2": 2})
     with pytest.raises(DatasetError, match="without the categories dog"):
         open_dataset(root, DatasetSpec(labels={"background": 0, "cat": 1}), None)
     assert open_dataset(root, merged, None).labels.regions[0].name == "animal"
+
+
+def test_categories_of_other_names_are_not_matched_by_their_rank(root):
+    with pytest.raises(DatasetError, match="without the categories cat, dog") as caught:
+        open_dataset(root, DatasetSpec(labels={"background": 0, "Dog": 1, "Cat": 2}), None)
+    assert '{"background": 0, "cat": 1, "dog": 2}' in caught.value.fix
+    renamed = DatasetSpec(labels={"background": 0, "Dog": 1, "Cat": 2}, label_map={"1": 2, "2": 1})
+    assert classes(open_dataset(root, renamed, None))[3, 3] == 2
 
 
 def test_a_category_called_background_is_the_background(root):

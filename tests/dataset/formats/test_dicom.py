@@ -192,7 +192,7 @@ def test_contours_are_no_labels_and_the_message_says_what_to_do(root):
     with pytest.raises(DatasetError) as caught:
         open_dataset(root, None, None)
     assert "case0: contours (RTSTRUCT) in rs.dcm" in caught.value.found
-    assert "labels/case0.nii.gz" in caught.value.found
+    assert "labels/case0.nii.gz" in caught.value.fix
 
 
 def test_missing_and_double_labels_are_problems(root):

@@ -128,11 +128,35 @@ def test_a_missing_channel_is_named(plain):
         open_dataset(plain, declared, None)
 
 
+def test_a_mask_without_image_is_no_image(tmp_path):
+    for case_id in "ab":
+        picture(tmp_path / f"{case_id}.png")
+        picture(tmp_path / f"{case_id}_lesion.png", np.s_[:2])
+    picture(tmp_path / "c9_lesion.png", np.s_[:2])
+    wanted = DatasetSpec(images=("{case}.png",), masks={"lesion": "{case}_lesion.png"})
+    with pytest.raises(DatasetError, match="a mask without an image") as caught:
+        open_dataset(tmp_path, wanted, None)
+    assert caught.value.found == "c9_lesion.png: a mask without an image"
+    dataset = open_dataset(tmp_path, wanted.revised(exclude={"c9": "no image"}), None)
+    assert [case.id for case in dataset.cases] == ["a", "b"]
+
+
+def test_a_file_for_each_channel_makes_names_with_numbers_for_prediction(tmp_path):
+    for case_id in "ab":
+        for channel in ("t1", "t2"):
+            picture(tmp_path / f"{case_id}_{channel}.png")
+        picture(tmp_path / f"{case_id}_seg.png", np.s_[:2])
+    wanted = DatasetSpec(images=("{case}_t1.png", "{case}_t2.png"), masks="{case}_seg.png")
+    assert open_dataset(tmp_path, wanted, None).channel_files == "suffix"
+    one = wanted.revised(images=("{case}_t1.png",))
+    assert open_dataset(tmp_path, one, None).channel_files == "single"
+
+
 def test_an_id_that_comes_twice_is_a_problem(tmp_path):
     for part in ("x", "y"):
         picture(tmp_path / part / "1.png")
         picture(tmp_path / "truth" / "1.png", np.s_[:2])
-    with pytest.raises(DatasetError, match=r"x/1\.png and y/1\.png: both fit \*/\{case\}\.png"):
+    with pytest.raises(DatasetError, match=r"x/1\.png, y/1\.png: both fit \*/\{case\}\.png"):
         open_dataset(tmp_path, spec(images=("*/{case}.png",)), None)
 
 
@@ -171,6 +195,22 @@ def test_a_mask_inside_the_one_before_makes_regions(nested):
     assert regions == {"cord": (1, 2), "grey": (2,), "bone": (3,)}
     classes = read_case(dataset, dataset.cases[0])[1]
     assert np.bincount(classes.ravel()).tolist() == [72 - 36 - 9, 36 - 4, 4, 9]
+
+
+def test_masks_that_never_come_all_together_are_compared(nested):
+    picture(nested / "scans" / "c.png")
+    picture(nested / "cord" / "c.png", np.s_[:6, :6])
+    picture(nested / "rare" / "c.png", np.s_[4:6, 2:4])
+    optional = {name: f"{pattern}?" for name, pattern in masks("cord", "grey", "rare").items()}
+    dataset = open_dataset(nested, spec(masks=optional), None)
+    regions = {region.name: region.classes for region in dataset.labels.regions}
+    assert regions == {"cord": (1, 2, 3), "grey": (2,), "rare": (3,)}
+
+
+def test_a_mask_that_is_there_without_the_one_around_it_is_not_inside(nested):
+    (nested / "cord" / "b.png").unlink()
+    optional = {"cord": "cord/{case}.png?", "grey": "grey/{case}.png"}
+    assert open_dataset(nested, spec(masks=optional), None).labels.regions == ()
 
 
 def test_declared_regions_are_not_looked_for(nested):
@@ -214,7 +254,7 @@ def test_smoothed_masks_are_split_in_the_middle(nested):
 
 def test_a_missing_mask_of_a_class_is_a_problem_unless_it_may_be_missing(nested):
     (nested / "grey" / "b.png").unlink()
-    with pytest.raises(DatasetError, match=r'grey/b\.png: missing.*end its pattern with "\?"'):
+    with pytest.raises(DatasetError, match=r'grey/b\.png: missing[^$]*end its pattern with "\?"'):
         open_dataset(nested, spec(masks=masks("cord", "grey")), None)
     optional = masks("cord", "grey") | {"grey": "grey/{case}.png?"}
     dataset = open_dataset(nested, spec(masks=optional), None)
@@ -246,3 +286,51 @@ def test_real_nested_masks_become_regions(data):
     dataset = open_dataset(data / "gm_challenge", declared, None)
     assert len(dataset.cases) == 8
     assert [region.classes for region in dataset.labels.regions] == [(1, 2), (2,)]
+
+
+def test_folders_of_patients_may_repeat_names_of_files(tmp_path):
+    for group in ("P0", "P1"):
+        for number in ("0", "1"):
+            picture(tmp_path / group / "scans" / f"{number}.png")
+            picture(tmp_path / group / "truth" / f"{number}_{group}.png", np.s_[:2])
+    declared = spec(images=("{group}/scans/{case}.png",), masks="{group}/truth/{case}_{group}.png")
+    cases = open_dataset(tmp_path, declared, None).cases
+    assert [(case.id, case.group) for case in cases] == [
+        ("P0_0", "P0"),
+        ("P0_1", "P0"),
+        ("P1_0", "P1"),
+        ("P1_1", "P1"),
+    ]
+    (tmp_path / "P1" / "truth" / "0_P1.png").unlink()
+    with pytest.raises(DatasetError, match=r"P1/truth/0_P1\.png: missing"):
+        open_dataset(tmp_path, declared, None)
+
+
+def split_spec():
+    return spec(images=("scans/{split}/{case}.png",), masks="truth/{split}/{case}.png")
+
+
+def test_folders_named_after_parts_are_the_official_split(tmp_path):
+    for part, case_id in (("train", "a"), ("Train", "b"), ("validation", "c"), ("old", "a")):
+        picture(tmp_path / "scans" / part / f"{case_id}.png")
+        picture(tmp_path / "truth" / part / f"{case_id}.png", np.s_[:2])
+    picture(tmp_path / "scans" / "test" / "d.png")
+    cases = open_dataset(tmp_path, split_spec(), None).cases
+    assert [(case.id, case.split) for case in cases] == [
+        ("a", "train"),
+        ("b", "train"),
+        ("c", "val"),
+    ]
+
+
+def test_ids_that_parts_share_begin_with_the_part(tmp_path):
+    for part in ("train", "val"):
+        picture(tmp_path / "scans" / part / "0.png")
+        picture(tmp_path / "truth" / part / "0.png", np.s_[:2])
+    cases = open_dataset(tmp_path, split_spec(), None).cases
+    assert [(case.id, case.split) for case in cases] == [("train_0", "train"), ("val_0", "val")]
+
+
+def test_a_group_in_some_patterns_only_is_refused(plain):
+    with pytest.raises(DatasetError, match="in some patterns only"):
+        open_dataset(plain, spec(masks="{group}/{case}.png"), None)

@@ -117,7 +117,8 @@ def test_records_without_signals_or_annotations_are_all_named(records):
     with pytest.raises(DatasetError) as caught:
         open_dataset(records, None, None)
     assert "1.hea: no signal file 1.dat" in caught.value.found
-    assert "data/3.hea: no annotation of leads in files 3.II, 3.V1" in caught.value.found
+    assert "data/3.hea: no annotation of lead II in a file 3.II" in caught.value.found
+    assert "data/3.hea: no annotation of lead V1 in a file 3.V1" in caught.value.found
 
 
 def test_a_lead_without_annotation_may_be_excluded(records):

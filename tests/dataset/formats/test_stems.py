@@ -129,3 +129,33 @@ def test_numbered_masks_are_objects(tmp_path):
     assert dataset.labels.names == ("background", "object")
     assert dataset.cases[0].labels == ("a (1)_mask.png", "a (1)_mask_1.png")
     assert read_case(dataset, dataset.cases[0])[1][:, 0].tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def objects(root, *values, ending="png"):
+    """Write two cases: one with a mask, one with two of them."""
+    for name, value in zip(("a_mask", "b_mask1", "b_mask2"), values, strict=True):
+        array = np.zeros((64, 64), np.uint8)
+        array[8:40, 10:30] = value
+        Pillow.fromarray(array).save(root / f"{name}.{ending}", quality=60)
+    for name in ("a.png", "b.png"):
+        Pillow.fromarray(np.arange(4096).astype(np.uint8).reshape(64, 64)).save(root / name)
+
+
+def test_several_masks_of_a_case_show_one_class(tmp_path):
+    objects(tmp_path, 255, 255, 255)
+    with pytest.raises(DatasetError, match="labels background, a, b for cases of several masks"):
+        open_dataset(tmp_path, DatasetSpec(labels={"background": 0, "a": 1, "b": 2}), None)
+
+
+def test_a_map_of_values_beside_several_masks_of_a_case_is_refused(tmp_path):
+    objects(tmp_path, np.repeat([[1], [2]], 16, axis=0), 1, 1)
+    dataset = open_dataset(tmp_path, None, None)
+    with pytest.raises(DatasetError, match=r"a_mask\.png: the values 0, 1, 2"):
+        read_case(dataset, dataset.cases[0])
+
+
+def test_compressed_masks_of_objects_are_split_in_the_middle(tmp_path):
+    objects(tmp_path, 255, 255, 255, ending="jpg")
+    dataset = open_dataset(tmp_path, None, None)
+    assert dataset.reading.threshold == 128
+    assert [int(read_case(dataset, case)[1].sum()) for case in dataset.cases] == [640, 640]

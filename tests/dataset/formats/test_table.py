@@ -89,6 +89,18 @@ def test_mask_columns_are_classes_and_nested_ones_regions(root):
     assert np.bincount(read_case(dataset, dataset.cases[0])[1].ravel()).tolist() == [36, 32, 4]
 
 
+def test_smoothed_mask_columns_are_split_in_the_middle(root):
+    for path in (root / "core").iterdir():
+        pixels = np.asarray(Pillow.open(path)).copy()
+        pixels[pixels > 0] = 255
+        pixels[0, 0] = 60
+        Pillow.fromarray(pixels).save(path)
+    table(root, "image,mask_core", "scans/{n}.png,core/{n}.png")
+    dataset = open_dataset(root, None, None)
+    assert dataset.reading.threshold == 128
+    assert read_case(dataset, dataset.cases[0])[1][0, 0] == 0
+
+
 def test_a_class_without_a_mask_is_not_in_the_case(root):
     table(root, "image,mask_core,mask_whole", "scans/{n}.png,core/{n}.png,whole/{n}.png")
     path = root / "cases.csv"
@@ -101,7 +113,7 @@ def test_a_class_without_a_mask_is_not_in_the_case(root):
 def test_declared_classes_must_be_the_mask_columns(root):
     table(root, "image,mask_core,mask_whole", "scans/{n}.png,core/{n}.png,whole/{n}.png")
     spec = DatasetSpec(labels={"background": 0, "whole": 1, "edge": 2})
-    with pytest.raises(DatasetError, match="labels whole, edge, masks core, whole"):
+    with pytest.raises(DatasetError, match=r"core without a value .* background, whole, edge"):
         open_dataset(root, spec, None)
     spec = DatasetSpec(labels={"background": 0, "whole": 4, "core": 9})
     dataset = open_dataset(root, spec, None)
@@ -151,7 +163,7 @@ def test_all_faults_of_a_table_are_told_at_once(root):
         "cases.csv line 7: fold 'first'",
         "cases.csv line 8: the id '6/7'",
         "cases.csv line 9: no entry under image",
-        "cases.csv: an image of an unknown kind",
+        "an image of an unknown kind (cases.csv line 10)",
     ):
         assert text in found
 

@@ -171,3 +171,15 @@ def test_folders_of_other_files_are_not_taken(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.png").write_bytes(b"")
     assert not zarr_arrays.is_found(tmp_path)
+
+
+def test_labels_of_equal_channels_are_one_map_and_others_are_refused(tmp_path):
+    for name, mask in (("a", np.ones((2, 3, 4, 5))), ("b", np.eye(2, 3)[..., None, None])):
+        labels = np.broadcast_to(mask, (2, 3, 4, 5)).astype(np.uint8)
+        write_folder(tmp_path / name, numbers((3, 4, 5)), labels)
+    spec = DatasetSpec(labels={"background": 0, "x": 1})
+    dataset = open_dataset(tmp_path / "a", spec, None)
+    assert read_case(dataset, dataset.cases[0])[1].all()
+    dataset = open_dataset(tmp_path / "b", spec, None)
+    with pytest.raises(DatasetError, match="2 different channels"):
+        read_case(dataset, dataset.cases[0])
