@@ -6,11 +6,11 @@ from pathlib import Path
 
 from autoseg.check.findings import check_fingerprint
 from autoseg.check.headers import check_headers
-from autoseg.check.masks import mask_storage, reading_notes
+from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
 from autoseg.dataset.fixes import with_fixes
 from autoseg.dataset.open import list_dataset
-from autoseg.dataset.problems import error_finding
+from autoseg.dataset.problems import error_finding, placed
 from autoseg.dataset.spec import load_spec, spec_json
 from autoseg.errors import DatasetError, WorkspaceError
 from autoseg.machine import usable_memory
@@ -109,7 +109,8 @@ def check_dataset(
         There is no such folder, the spec cannot be read, or the workspace not be written.
     """
     chosen = choose_spec(options.dataset, options.workspace, options.spec, options.group_by)
-    _require_place(options, chosen.workspace)
+    if options.fix and options.workspace is None:
+        require_place(options.dataset, chosen.workspace)
     keeps = options.workspace is not None or options.fix
     folder = writable_workspace(chosen.workspace).measured if keeps else None
     survey = make_survey(folder, int(RAM_FRACTION * usable_memory()), on_case)
@@ -131,7 +132,7 @@ def check_dataset(
         write_text(file, spec_json(examined.spec))
     return CheckOutcome(
         dataset=examined.dataset,
-        findings=examined.findings,
+        findings=placed(examined.findings, file, group_option=options.group_by is not None),
         spec_file=file,
         changes=changes,
     )
@@ -151,8 +152,12 @@ def check_listing(
     if dataset is not None:
         findings += check_headers(dataset, counted_cases(on_case, len(dataset.cases)))
         findings += reading_notes(dataset)
+    is_option = options.group_by is not None
     return CheckOutcome(
-        dataset=dataset, findings=tuple(findings), spec_file=chosen.file, changes={}
+        dataset=dataset,
+        findings=placed(findings, chosen.file, group_option=is_option),
+        spec_file=chosen.file,
+        changes={},
     )
 
 
@@ -163,7 +168,7 @@ def _examine(root: Path, spec: DatasetSpec, survey: Survey) -> Examined:
     dataset, fingerprint = examined.dataset, examined.fingerprint
     findings = list(examined.findings)
     if dataset is not None:
-        findings += [*mask_storage(dataset), *reading_notes(dataset)]
+        findings += reading_notes(dataset)
     if dataset is not None and fingerprint is not None:
         findings += check_fingerprint(
             fingerprint,
@@ -178,10 +183,15 @@ def _examine(root: Path, spec: DatasetSpec, survey: Survey) -> Examined:
     return replace(examined, findings=tuple(findings))
 
 
-def _require_place(options: CheckOptions, workspace: Path) -> None:
-    """Refuse to write into the data set's folder unasked."""
-    is_inside = workspace.resolve().is_relative_to(options.dataset.resolve())
-    if options.fix and options.workspace is None and is_inside:
+def require_place(dataset: Path, workspace: Path) -> None:
+    """Refuse to write into the data set's folder unasked.
+
+    Raises
+    ------
+    WorkspaceError
+        The workspace that nobody named would lie there.
+    """
+    if workspace.resolve().is_relative_to(dataset.resolve()):
         raise WorkspaceError(
             found=f"{workspace.resolve()} would lie in the data set's folder",
             expected="a place outside: nothing is written beside your data unasked",

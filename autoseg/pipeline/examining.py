@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.check.masks import BROKEN
-from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
+from autoseg.check.masks import mask_storage
+from autoseg.dataset.dataset import BROKEN, Dataset, DatasetSpec, Finding
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
 from autoseg.errors import DatasetError
@@ -83,11 +83,12 @@ def open_examined(root: Path, spec: DatasetSpec, splits: SplitOptions) -> Examin
         if not root.is_dir():
             raise
         return Examined(spec=spec, findings=(error_finding(error, ()),))
+    stored = tuple(mask_storage(dataset))
     try:
         dataset, given = find_given(dataset, splits)
     except DatasetError as error:
-        return Examined(spec=spec, dataset=dataset, findings=(error_finding(error, ()),))
-    return Examined(spec=spec, dataset=dataset, given=given)
+        return Examined(spec=spec, dataset=dataset, findings=(*stored, error_finding(error, ())))
+    return Examined(spec=spec, dataset=dataset, findings=stored, given=given)
 
 
 def measured(examined: Examined, survey: Survey) -> Examined:
@@ -119,8 +120,18 @@ def open_sound(
             return examined
         reduced = without_broken(examined) if skip_broken else None
         if reduced is None:
-            raise as_error(examined.errors)
+            raise as_error(examined.errors, _or_skipped(examined) if not skip_broken else "")
         spec, errors = reduced, examined.errors
+
+
+def _or_skipped(examined: Examined) -> str:
+    """Return how a plan can be had in spite of errors, where leaving out their cases does it."""
+    reduced = without_broken(examined)
+    broken = {error.case for error in examined.errors}
+    total = len(examined.dataset.cases) if examined.dataset is not None else None
+    if reduced is None or (total is not None and total - len(broken) < MIN_CASES):
+        return ""
+    return "; or leave broken cases out: --skip-broken"
 
 
 def without_broken(examined: Examined) -> DatasetSpec | None:

@@ -1,12 +1,16 @@
 """What an import understood, in words: for the table that is printed and for programs."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from autoseg.check.subject import counted
 from autoseg.dataset.dataset import Case, Dataset
-from autoseg.dataset.formats.registry import find_format
-from autoseg.pipeline.importing import Imported, Look
+from autoseg.pipeline.import_folders import folders_used
+from autoseg.pipeline.import_look import Look
+from autoseg.pipeline.importing import Imported, Repair
+from autoseg.pipeline.planning import DIMENSIONS
 
 MAX_NAMED = 3
 MAX_NAME = 32
@@ -17,6 +21,14 @@ MASKS = {
     "colours": "a colour for each class",
     "channels": "a channel for each class",
 }
+FIXES = {
+    "round_labels": "label values are rounded to whole numbers",
+    "resample_labels": "labels on another grid are taken onto the image's",
+    "copy_geometry": "the image's spacing and position hold for the labels",
+    "replace_nan": "NaN and infinite values become the smallest number of their channel",
+}
+SAMPLES = {1: "samples", 2: "pixels"}
+"""What an image is made of, by its number of axes; else voxels."""
 
 
 def facts(imported: Imported) -> list[tuple[str, str]]:
@@ -24,7 +36,7 @@ def facts(imported: Imported) -> list[tuple[str, str]]:
     dataset = imported.dataset
     looks = [look for look in imported.looks if look.class_voxels]
     rows = [
-        ("layout", f"{dataset.layout}: {find_format(dataset.layout).expects}"),
+        ("layout", f"{dataset.layout}: {folders_used(dataset)}"),
         ("cases", f"{len(dataset.cases)}: {_named([case.id for case in dataset.cases])}"),
         ("groups", _groups(imported)),
         ("channels", _channels(dataset, looks)),
@@ -49,12 +61,44 @@ def class_rows(imported: Imported) -> list[tuple[str, str, str, str]]:
     total = sum(sum(look.class_voxels) + look.ignored_voxels for look in looks)
     rows = [
         _share_row(name, value, [look.class_voxels[index] for look in looks], total)
-        for index, (name, value) in enumerate(zip(labels.names, labels.values, strict=True))
+        for index, (name, value) in enumerate(
+            zip(labels.names, _shown_values(imported.dataset), strict=True)
+        )
     ]
     if labels.ignore is not None:
         ignored = [look.ignored_voxels for look in looks]
-        rows.append(_share_row("(ignored)", labels.ignore, ignored, total))
+        rows.append(_share_row("(ignored)", str(labels.ignore), ignored, total))
     return rows
+
+
+def notices(imported: Imported) -> list[str]:
+    """Return a line for each thing that is put right, and one for cases that are left out."""
+    lines = [_repair_line(repair) for repair in imported.repairs]
+    if imported.left_out:
+        excluded = imported.spec.exclude or {}
+        reasons = ", ".join(f"{case} ({excluded[case]})" for case in imported.left_out[:MAX_NAMED])
+        more = len(imported.left_out) - MAX_NAMED
+        reasons += f" and {more} more" if more > 0 else ""
+        cases = counted(len(imported.left_out), "case")
+        lines.append(f'left out by "exclude" in the spec, a plan would refuse {cases}: {reasons}')
+    return lines
+
+
+def samples(imported: Imported) -> str:
+    """Return what the images are made of: "voxels", "pixels" or "samples"."""
+    return next((_samples(look) for look in imported.looks if look.shape), "voxels")
+
+
+def next_command(imported: Imported) -> tuple[str, ...]:
+    """Return the words of the command that goes on: a plan, or a check where it would fail."""
+    name = "plan" if can_be_planned(imported) and not imported.errors else "check"
+    spec = str(imported.spec_path)
+    return ("autoseg", name, str(imported.dataset_path), "--spec", spec)
+
+
+def can_be_planned(imported: Imported) -> bool:
+    """Return whether there are networks for so many axes."""
+    return all(len(look.shape) in DIMENSIONS for look in imported.looks if look.shape)
 
 
 def unknown(imported: Imported) -> list[str]:
@@ -98,7 +142,8 @@ def _groups(imported: Imported) -> str:
         return "each case is its own"
     by = f"by {spec.group_by}" if spec.group_by else "told by the layout"
     by = "by the names of the cases" if imported.dataset.groups_inferred else by
-    return f"{len(groups)} of up to {max(groups.values())} cases, {by}: {_named(list(groups))}"
+    most = counted(max(groups.values()), "case")
+    return f"{len(groups)} of up to {most}, {by}: {_named(list(groups))}"
 
 
 def _doubt_background(imported: Imported) -> list[str]:
@@ -111,7 +156,8 @@ def _doubt_background(imported: Imported) -> list[str]:
     name = dataset.labels.names[totals.index(max(totals))]
     share = max(totals) / sum(totals)
     return [
-        f'whether {name}, {share:.0%} of the voxels, is the background: exchange values in "labels"'
+        f"whether {name}, {share:.0%} of the {samples(imported)}, is the background: "
+        'exchange values in "labels"'
     ]
 
 
@@ -126,10 +172,9 @@ def _geometry(looks: Sequence[Look]) -> list[tuple[str, str]]:
     codes = Counter(look.orientation for look in looks if look.orientation)
     unit, steps = looks[0].unit, _ranges([look.spacing for look in looks])
     spacing = "none (pixels)" if unit == "pixel" else f"{steps} {unit}"
-    what = "samples" if len(looks[0].shape) == 1 else "voxels"
     rows = [
         ("dimensions", ", ".join(sorted({f"{len(look.shape)}D" for look in looks}))),
-        ("shape", f"{_ranges([look.shape for look in looks])} {what}"),
+        ("shape", f"{_ranges([look.shape for look in looks])} {_samples(looks[0])}"),
         ("spacing", spacing),
     ]
     if codes:
@@ -160,8 +205,37 @@ def _reading(dataset: Dataset) -> str:
     if reading.masks == "binaries":
         counts = [len(case.labels) for case in dataset.cases]
         few, many = min(counts), max(counts)
-        parts.append(f"{few} to {many} files a case" if few < many else f"{few} a case")
-    return "; ".join([*parts, *reading.fixes])
+        parts.append(
+            f"{few} to {many} files a case" if few < many else f"{counted(few, 'file')} a case"
+        )
+    return "; ".join([*parts, *(FIXES[fix] for fix in reading.fixes)])
+
+
+def _repair_line(repair: Repair) -> str:
+    """Return what a repair does, for which cases, and what the spec says of it."""
+    declared = repair.declared
+    told = [FIXES[fix] for fix in declared.get("fixes", ())]
+    if "threshold" in declared:
+        told.append(f"masks are cut at {declared['threshold']:g}")
+    told += [
+        f"{found} in the masks is read as {meant}"
+        for found, meant in declared.get("label_map", {}).items()
+    ]
+    what = "; ".join(told) or "the spec says how to read the masks"
+    where = f"{len(repair.places)}: {_named(repair.places)}"
+    return f"put right while reading, {what} (for {where}); the spec says {json.dumps(declared)}"
+
+
+def _samples(look: Look) -> str:
+    return SAMPLES.get(len(look.shape), "voxels")
+
+
+def _shown_values(dataset: Dataset) -> list[str]:
+    """Return how each class is stored: its value, or its colours."""
+    colours: dict[int, list[str]] = {}
+    for red, green, blue, value in dataset.reading.colours:
+        colours.setdefault(value, []).append(f"#{red:02x}{green:02x}{blue:02x}")
+    return [", ".join(colours.get(value, [str(value)])) for value in dataset.labels.values]
 
 
 def _optional(imported: Imported) -> list[tuple[str, str]]:
@@ -179,7 +253,9 @@ def _optional(imported: Imported) -> list[tuple[str, str]]:
         reasons = ", ".join(f"{case} ({why})" for case, why in dataset.excluded.items())
         rows.append(("excluded", reasons))
     if len(imported.looks) < len(dataset.cases):
-        rows.append(("looked at", f"the pixels of {len(imported.looks)} cases"))
+        rows.append(
+            ("looked at", f"{counted(len(imported.looks), 'case')} of {len(dataset.cases)}")
+        )
     if broken:
         rows.append(("cannot be read", f"{len(broken)}: {_named(broken)}; see autoseg check"))
     return rows
@@ -193,7 +269,7 @@ def _counted(
 
 
 def _share_row(
-    name: str, value: int, voxels: Sequence[int], total: int
+    name: str, value: str, voxels: Sequence[int], total: int
 ) -> tuple[str, str, str, str]:
     share = f"{sum(voxels) / total:.3%}" if total else ""
-    return name, str(value), share, f"{sum(n > 0 for n in voxels)} of {len(voxels)}"
+    return name, value, share, f"{sum(n > 0 for n in voxels)} of {len(voxels)}"

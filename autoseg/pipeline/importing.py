@@ -1,29 +1,32 @@
 """A look at a data set: what was understood, a spec that says it, and what only the user knows."""
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-from autoseg.dataset.case import inspect_case
-from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Finding
+from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
 from autoseg.dataset.fixes import with_fixes
 from autoseg.dataset.formats.registry import formats
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import spec_json
 from autoseg.errors import AutosegError, DatasetError, WorkspaceError
+from autoseg.pipeline.import_look import (
+    Look,
+    Looked,
+    OnCase,
+    choose_cases,
+    find_errors,
+    leave_out_broken,
+    look_at,
+)
 from autoseg.pipeline.proposals import unknown_layout
 from autoseg.workspace import write_text
 
-MAX_LOOKED_AT = 50
-"""Cases whose pixels are read; of larger data sets, this many at equal distances."""
-NUM_READERS = 2
-"""Threads that read cases: each holds a whole one."""
-NUM_PICTURED = 3
+SPEC_ENDING = ".json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,19 +44,13 @@ class ImportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """What the pixels of one case told."""
+class Repair:
+    """Something that the spec now declares because files could not be read without."""
 
-    case: Case
-    shape: tuple[int, ...] = ()
-    spacing: tuple[float, ...] = ()
-    unit: str = ""
-    dtype: str = ""
-    orientation: str | None = None
-    class_voxels: tuple[int, ...] = ()
-    """Voxels of each class, background first; empty where the case cannot be read."""
-    ignored_voxels: int = 0
-    findings: tuple[Finding, ...] = ()
+    declared: dict[str, Any]
+    """Fields of the spec."""
+    places: tuple[str, ...]
+    """Ids of cases, or names of files, that need it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,16 +58,21 @@ class Imported:
     """A data set as understood, and where that was written."""
 
     dataset: Dataset
+    dataset_path: Path
+    """As the user wrote it."""
     spec: DatasetSpec
     looks: tuple[Look, ...]
     spec_path: Path
     picture_path: Path | None
     """None: no case can be read."""
+    repairs: tuple[Repair, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """Cases that the spec leaves out because a plan would refuse them."""
+    errors: tuple[Finding, ...] = ()
+    """What a plan would refuse all the same."""
 
 
-def import_dataset(
-    options: ImportOptions, on_case: Callable[[str, int, int], None] = lambda *_: None
-) -> Imported:
+def import_dataset(options: ImportOptions, on_case: OnCase = lambda *_: None) -> Imported:
     """Look at a folder, write a spec that says what was understood, and draw three cases.
 
     Raises
@@ -84,16 +86,13 @@ def import_dataset(
     if options.spec is not None:  # refused before any work where the name is known
         spec_path, picture_path = _outputs(options, options.spec.stem)
     _require_layout(options.dataset, start)
-    dataset, start = open_repaired(options.dataset, start)
+    dataset, start, repairs = open_repaired(options.dataset, start)
     if spec_path is None or picture_path is None:
         spec_path, picture_path = _outputs(options, dataset.name)
-    looks = look_at(dataset, on_case)
-    repaired = with_fixes(start, [finding for look in looks for finding in look.findings])
-    if repaired != start:
-        dataset, start = open_dataset(options.dataset, repaired, None), repaired
-        looks = look_at(dataset, on_case)
-    spec = find_spec(dataset, start)
-    cases = choose_cases([look for look in looks if look.class_voxels])
+    looked, more = _look_repaired(dataset, start, on_case)
+    dataset = looked.dataset
+    spec = find_spec(dataset, looked.spec)
+    cases = choose_cases([look for look in looked.looks if look.class_voxels])
     write_text(spec_path, spec_json(spec))
     if cases:
         from autoseg.report.first_look import draw_cases
@@ -101,14 +100,35 @@ def import_dataset(
         draw_cases(dataset, cases, picture_path)
     return Imported(
         dataset=dataset,
+        dataset_path=options.dataset,
         spec=spec,
-        looks=looks,
+        looks=looked.looks,
         spec_path=spec_path,
         picture_path=picture_path if cases else None,
+        repairs=(*repairs, *more),
+        left_out=looked.left_out,
+        errors=looked.errors,
     )
 
 
-def open_repaired(root: Path, start: DatasetSpec) -> tuple[Dataset, DatasetSpec]:
+def _look_repaired(
+    dataset: Dataset, start: DatasetSpec, on_case: OnCase
+) -> tuple[Looked, tuple[Repair, ...]]:
+    """Return what pixels tell after putting right what can be, without the few broken cases."""
+    looks = look_at(dataset, on_case)
+    findings = [finding for look in looks for finding in look.findings]
+    spec = with_fixes(start, findings)
+    if spec != start:
+        dataset = open_dataset(dataset.root, spec, None)
+        looks = look_at(dataset, on_case)
+    errors = find_errors(dataset, looks)
+    looked = Looked(spec=spec, dataset=dataset, looks=looks, errors=errors)
+    return leave_out_broken(looked, on_case), _repairs(findings)
+
+
+def open_repaired(
+    root: Path, start: DatasetSpec
+) -> tuple[Dataset, DatasetSpec, tuple[Repair, ...]]:
     """Return a data set and its declaration, with what masks need that can be told by looking.
 
     Smoothed masks need a threshold, masks in colours or channels the names of these.
@@ -118,18 +138,30 @@ def open_repaired(root: Path, start: DatasetSpec) -> tuple[Dataset, DatasetSpec]
     DatasetError
         Something is wrong that no declaration removes.
     """
+    repairs: tuple[Repair, ...] = ()
     try:
-        return open_dataset(root, start, None), start
+        return open_dataset(root, start, None), start, ()
     except DatasetProblems as error:
         repaired = with_fixes(start, error.findings)
         if repaired == start:
             raise
+        repairs = _repairs(error.findings)
     except DatasetError as error:
         labels = _suggested(error)
         if start.labels is not None or labels is None:
             raise
         repaired = start.revised(labels=labels)
-    return open_dataset(root, repaired, None), repaired
+    return open_dataset(root, repaired, None), repaired, repairs
+
+
+def _repairs(findings: Sequence[Finding]) -> tuple[Repair, ...]:
+    """Return what the fixes of findings declare, each with the cases or files that need it."""
+    places: dict[str, dict[str, None]] = defaultdict(dict)
+    for finding in findings:
+        if finding.fix:
+            names = (finding.case,) if finding.case else finding.files
+            places[json.dumps(finding.fix)].update(dict.fromkeys(names))
+    return tuple(Repair(declared=json.loads(fix), places=(*at,)) for fix, at in places.items())
 
 
 def find_spec(dataset: Dataset, start: DatasetSpec) -> DatasetSpec:
@@ -177,62 +209,6 @@ def declared(dataset: Dataset) -> dict[str, int | tuple[int, ...] | str] | None:
     return content
 
 
-def look_at(dataset: Dataset, on_case: Callable[[str, int, int], None]) -> tuple[Look, ...]:
-    """Return what the pixels of up to `MAX_LOOKED_AT` cases tell."""
-    count = min(len(dataset.cases), MAX_LOOKED_AT)
-    places = sorted({int(place) for place in np.linspace(0, len(dataset.cases) - 1, count)})
-    done: list[str] = []
-
-    def look(place: int) -> Look:
-        result = _look(dataset, dataset.cases[place])
-        done.append(result.case.id)
-        on_case(result.case.id, len(done), len(places))
-        return result
-
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        return tuple(pool.map(look, places))
-
-
-def choose_cases(looks: Sequence[Look]) -> tuple[Case, ...]:
-    """Return `NUM_PICTURED` cases that show as many classes as possible, far from each other."""
-    chosen: list[int] = []
-    shown: set[int] = set()
-    present = [{i for i, n in enumerate(look.class_voxels) if i and n} for look in looks]
-    while len(chosen) < min(NUM_PICTURED, len(looks)):
-        rest = [place for place in range(len(looks)) if place not in chosen]
-        best = max(
-            rest,
-            key=lambda place: (
-                len(present[place] - shown),
-                bool(present[place]),
-                min((abs(place - other) for other in chosen), default=0),
-            ),
-        )
-        chosen.append(best)
-        shown |= present[best]
-    return tuple(looks[place].case for place in sorted(chosen))
-
-
-def _look(dataset: Dataset, case: Case) -> Look:
-    """Return what the pixels of a case tell."""
-    image, classes, findings = inspect_case(dataset, case)
-    if image is None or classes is None:
-        return Look(case=case, findings=tuple(findings))
-    num_classes = len(dataset.labels.names)
-    counts = np.bincount(classes.ravel().astype(np.int32) + 1, minlength=num_classes + 1)
-    return Look(
-        case=case,
-        shape=image.shape,
-        spacing=image.geometry.spacing,
-        unit=image.geometry.unit,
-        dtype=str(image.array.dtype),
-        orientation=image.geometry.orientation,
-        class_voxels=tuple(int(count) for count in counts[1:]),
-        ignored_voxels=int(counts[0]),
-        findings=tuple(findings),
-    )
-
-
 def _suggested(error: DatasetError) -> dict[str, int | str] | None:
     """Return the labels in the last line of a remedy that ends with a declaration."""
     try:
@@ -268,6 +244,7 @@ def _outputs(options: ImportOptions, name: str) -> tuple[Path, Path]:
     """Return where spec and picture are written, after making sure that nothing is in the way."""
     spec = options.spec or Path(f"{name}.json")
     picture = options.picture or spec.with_suffix(".png")
+    _refuse_one_file(spec, picture)
     root = options.dataset.resolve()
     for path, was_named in ((spec, options.spec), (picture, options.picture or options.spec)):
         if was_named is None and path.resolve().is_relative_to(root):
@@ -283,3 +260,19 @@ def _outputs(options: ImportOptions, name: str) -> tuple[Path, Path]:
                 fix="name another one with -o, or add --overwrite",
             )
     return spec, picture
+
+
+def _refuse_one_file(spec: Path, picture: Path) -> None:
+    """Refuse names that would make a picture of a spec, or lose one of the two."""
+    if spec.suffix.lower() != SPEC_ENDING:
+        raise WorkspaceError(
+            found=f"the spec is to be written to {spec}",
+            expected=f"a name that ends in {SPEC_ENDING}",
+            fix=f"-o {spec.with_suffix(SPEC_ENDING)} (the picture is named with --picture)",
+        )
+    if spec.resolve() == picture.resolve():
+        raise WorkspaceError(
+            found=f"{spec} for both the spec and the picture",
+            expected="two files",
+            fix=f"--picture {spec.with_suffix('.png')}",
+        )

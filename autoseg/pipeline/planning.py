@@ -9,6 +9,8 @@ from pathlib import Path
 from autoseg.check.findings import check_fingerprint
 from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, Finding, Findings
+from autoseg.dataset.formats.registry import find_format
+from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import spec_json
 from autoseg.dataset.split_files import splits_json
 from autoseg.dataset.splits import DEFAULT_FOLDS, Splits
@@ -16,7 +18,7 @@ from autoseg.errors import AutosegError, PlanError, WorkspaceError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_memory
-from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec
+from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec, require_place
 from autoseg.pipeline.examining import Examined, make_survey, open_sound
 from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
@@ -99,6 +101,8 @@ def make_plan(
     planner = load_planner(options.planner)
     wanted = _split_options(options)
     chosen = choose_spec(options.dataset, options.workspace, options.spec, options.group_by)
+    if options.workspace is None:
+        require_place(options.dataset, chosen.workspace)
     examined = _sound(options, chosen, wanted, on_case)
     dataset, fingerprint = examined.dataset, examined.fingerprint
     assert dataset is not None, "what cannot be opened was refused"
@@ -150,10 +154,27 @@ def _sound(
     ram_bytes = options.ram_bytes or int(RAM_FRACTION * usable_memory())
 
     def survey(dataset: Dataset) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
+        if is_signals(dataset):
+            refuse_dimensions(dataset.name, 1)
         folder = writable_workspace(chosen.workspace).measured  # not made before it is needed
         return make_survey(folder, ram_bytes, on_case)(dataset)
 
-    return open_sound(options.dataset, chosen.spec, splits, survey, skip_broken=options.skip_broken)
+    try:
+        return open_sound(
+            options.dataset, chosen.spec, splits, survey, skip_broken=options.skip_broken
+        )
+    except DatasetProblems as error:
+        is_option = options.group_by is not None
+        raise error.with_place(chosen.file, group_option=is_option) from None
+
+
+def is_signals(dataset: Dataset) -> bool:
+    """Return whether the first image has one axis, told by its header alone."""
+    try:
+        extent = find_format(dataset.layout).read_extent(dataset, dataset.cases[0])
+    except Exception:  # of the packages that read signals or arrays
+        return False  # what cannot be read is reported where it is measured
+    return len(extent.shape) == 1
 
 
 def plan_request(
@@ -166,13 +187,7 @@ def plan_request(
     PlanError
         There are no networks for so many axes.
     """
-    if fingerprint.dimensions not in DIMENSIONS:
-        axes = "1 axis" if fingerprint.dimensions == 1 else f"{fingerprint.dimensions} axes"
-        raise PlanError(
-            found=f"{fingerprint.dataset_name}: images with {axes}",
-            expected="images with 2 or 3 axes, for which there are networks",
-            fix="plan for pictures or volumes; `autoseg check` takes signals, too",
-        )
+    refuse_dimensions(fingerprint.dataset_name, fingerprint.dimensions)
     return PlanRequest(
         fingerprint=fingerprint,
         machine=machine,
@@ -183,6 +198,17 @@ def plan_request(
         num_folds=num_folds,
         seed=options.seed,
     )
+
+
+def refuse_dimensions(name: str, dimensions: int) -> None:
+    """Raise a PlanError for a data set with so many axes that there are no networks."""
+    if dimensions not in DIMENSIONS:
+        axes = "1 axis" if dimensions == 1 else f"{dimensions} axes"
+        raise PlanError(
+            found=f"{name}: images with {axes}",
+            expected="images with 2 or 3 axes, for which there are networks",
+            fix="plan for pictures or volumes; `autoseg check` takes signals, too",
+        )
 
 
 def _machine(workspace: Workspace, machine_file: Path | None) -> Machine:

@@ -1,27 +1,32 @@
 """The folds of a plan: those that were given, those that the data set comes with, or made ones."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from autoseg.dataset.dataset import Dataset, Finding
+from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
 from autoseg.dataset.groups import group_findings, join_groups
 from autoseg.dataset.official import official_splits
 from autoseg.dataset.split_files import leak_error, read_split_file, with_test
 from autoseg.dataset.splits import (
+    DEFAULT_FOLDS,
     Splits,
     listing,
     make_splits,
     split_by_site,
     split_problems,
 )
+from autoseg.dataset.undeclared import find_labels
 from autoseg.errors import DatasetError
 from autoseg.fingerprint.copies import copies, near_copies
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 
 SplitBy = Literal["folds", "site"]
+Sets = Sequence[Sequence[str]]
+"""Ids of cases that are copies of one another, or nearly."""
 MIN_GROUPS = 2
 """Nearly equal images that leave fewer are a stack or a video, and are no reason not to train."""
 OFFICIAL = "the split of the data set"
@@ -66,8 +71,8 @@ class GivenSplits:
 def find_given(dataset: Dataset, options: SplitOptions) -> tuple[Dataset, GivenSplits | None]:
     """Return the folds that a file or the data set gives, and the data set with its test set.
 
-    Needs no image: what is wrong with given folds is said before anything is measured. A file may
-    name cases that are kept out of all folds; they are in the test set of the data set returned.
+    Measures no image: what is wrong with given folds is said before that. A file may name cases
+    that are kept out of all folds; they are in the test set of the data set returned.
 
     Raises
     ------
@@ -76,8 +81,12 @@ def find_given(dataset: Dataset, options: SplitOptions) -> tuple[Dataset, GivenS
     """
     given = None
     if options.splits is not None:
-        found = read_split_file(options.splits, dataset.cases, dataset.excluded)
+        found = read_split_file(
+            options.splits, dataset.cases, DatasetSpec(exclude=dataset.excluded)
+        )
         dataset = dataset.revised(cases=with_test(dataset.cases, found.test))
+        if found.test and not dataset.labels_declared:  # no class is known from test cases alone
+            dataset = dataset.revised(labels=find_labels(dataset, dataset.labels.ignore))
         fix = f"correct {options.splits.name}, or leave --splits out to have folds made"
         given = GivenSplits(found.splits, options.splits.name, fix)
     elif options.split_by == "folds" and options.num_folds is None:
@@ -113,10 +122,9 @@ def choose_splits(
         _check(dataset, given, same)
         more = (*_alike_on_both_sides(given, alike), *_in_no_fold(dataset, given))
         return given.splits, (*groups, *more)
-    together = (*same, *alike)
-    if len(set(join_groups(dataset.training_cases, together)[0].values())) < MIN_GROUPS:
-        together = same
-        groups.append(_all_alike(dataset))
+    kept, torn = _kept_together(dataset, same, alike, options)
+    together = (*same, *kept)
+    groups += _told_apart(dataset, torn)
     if options.split_by == "site":
         splits, more = split_by_site(dataset.cases, together)
     else:
@@ -124,7 +132,7 @@ def choose_splits(
         splits, more = make_splits(
             dataset.cases, options.num_folds, options.seed, strata, together=together
         )
-    return splits, (*groups, *more, *_unused(dataset))
+    return splits, (*groups, *more, *_unused(dataset, options))
 
 
 def _classes(case: CaseStats) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ def _classes(case: CaseStats) -> tuple[str, ...]:
     return tuple(f"class {index}" for index, n in enumerate(case.class_voxels) if index and n)
 
 
-def _check(dataset: Dataset, given: GivenSplits | None, together: Sequence[Sequence[str]]) -> None:
+def _check(dataset: Dataset, given: GivenSplits | None, together: Sets) -> None:
     """Refuse given folds that leak."""
     if given is None:
         return
@@ -158,17 +166,68 @@ def _test_problems(dataset: Dataset) -> list[str]:
     ]
 
 
-def _all_alike(dataset: Dataset) -> Finding:
-    return Finding(
-        severity="warning",
-        found=f"all {len(dataset.training_cases)} images are nearly the same, one like the next",
-        expected="images of several patients, animals or places",
-        remedy="read the scores with caution: folds are validated on images much like those that "
-        "they were trained on; say with --group-by what belongs together",
-    )
+def _kept_together(
+    dataset: Dataset, same: Sets, alike: Sets, options: SplitOptions
+) -> tuple[Sets, Sets]:
+    """Return the sets of nearly equal images that folds keep together, and those that they do not.
+
+    What a user declared of groups holds; and no set may add more cases to a group than a fold
+    validates: a stack or a video would leave one fold nearly everything, the others nothing.
+    Sets within one group are in neither.
+    """
+    cases = dataset.training_cases
+    own, _ = join_groups(cases, same)
+    sets = [
+        tuple(ids) for ids in alike if len({own[case_id] for case_id in ids if case_id in own}) > 1
+    ]
+    if dataset.groups_declared:
+        return (), sets
+    joined, _ = join_groups(cases, (*same, *sets))
+    largest: dict[str, int] = defaultdict(int)
+    for (group, _), size in Counter((joined[case.id], own[case.id]) for case in cases).items():
+        largest[group] = max(largest[group], size)
+    added = {group: size - largest[group] for group, size in Counter(joined.values()).items()}
+    num_folds = options.num_folds or DEFAULT_FOLDS
+    if options.split_by == "site":
+        num_folds = len({case.site for case in cases})
+    share = math.ceil(len(cases) / num_folds)
+    kept = [ids for ids in sets if all(added[joined[i]] <= share for i in ids if i in joined)]
+    if len(set(join_groups(cases, (*same, *kept))[0].values())) < MIN_GROUPS:
+        kept = []
+    return kept, sorted({*sets} - {*kept})
 
 
-def _alike_on_both_sides(given: GivenSplits, alike: Sequence[Sequence[str]]) -> list[Finding]:
+def _told_apart(dataset: Dataset, torn: Sets) -> list[Finding]:
+    """Return what is said of nearly equal images that may be on both sides of a fold."""
+    if not torn:
+        return []
+    ids = sorted(case_id for found in torn for case_id in found)
+    if dataset.groups_declared:
+        found = f"nearly the same image in several of the declared groups: {listing(ids)}"
+        return [
+            Finding(
+                severity="note",
+                files=tuple(ids),
+                found=found,
+                expected="groups that hold all images of a patient, an animal or a place",
+                remedy="look at these images; if they belong together, correct --group-by",
+            )
+        ]
+    total = len(dataset.training_cases)
+    which = f"all {total}" if len(ids) == total else f"{len(ids)} of {total}"
+    return [
+        Finding(
+            severity="warning",
+            files=tuple(ids),
+            found=f"{which} images are nearly the same, one like the next: too many for one fold",
+            expected="images of several patients, animals or places",
+            remedy="read the scores with caution: folds are validated on images much like those "
+            "that they were trained on; say with --group-by what belongs together",
+        )
+    ]
+
+
+def _alike_on_both_sides(given: GivenSplits, alike: Sets) -> list[Finding]:
     """Return a warning where given folds have images on both sides that are nearly the same."""
     torn = sorted(
         {
@@ -202,16 +261,18 @@ def _in_no_fold(dataset: Dataset, given: GivenSplits) -> list[Finding]:
         Finding(
             severity="warning",
             files=tuple(missing),
-            found=f"{len(missing)} cases are in no fold of {given.source}: {listing(missing)}",
+            found=f"{len(missing)} case{'s are' if len(missing) > 1 else ' is'} in no fold of "
+            f"{given.source}: {listing(missing)}",
             expected="every case in a fold, or in the test set",
             remedy="add them to the folds; or to exclude in the spec, if they are not to be used",
         )
     ]
 
 
-def _unused(dataset: Dataset) -> list[Finding]:
-    """Return a note where the data set comes with folds that are not used."""
-    if official_splits(dataset.cases) is None:
+def _unused(dataset: Dataset, options: SplitOptions) -> list[Finding]:
+    """Return a note where the data set comes with folds, and others were asked for."""
+    is_asked = options.split_by != "folds" or options.num_folds is not None
+    if not is_asked or official_splits(dataset.cases) is None:
         return []
     counts = Counter(case.split or "train" for case in dataset.cases)
     return [

@@ -14,7 +14,7 @@ import numpy as np
 
 from autoseg.dataset.case import inspect_case
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.registry import find_format, formats
 from autoseg.dataset.open import open_dataset
 from autoseg.errors import AutosegError
@@ -201,8 +201,10 @@ def _told(subject: Subject, root: Path, before: Case) -> str:
         layout = subject.find(root)
     except AutosegError as error:
         return str(error)
+    texts = [problem for problem in layout.problems if not isinstance(problem, Problem)]
+    assert not texts, f"{subject.entry.name}: problems that are no records of `Problem`: {texts}"
     if layout.problems:
-        return "\n".join(layout.problems)
+        return "\n".join(f"{problem} {problem.case_id}" for problem in layout.problems)
     found = next((case for case in layout.cases if case.case_id == before.id), None)
     if found is not None and layout.reading.masks == "binaries":
         has_fewer = len(found.labels) < len(before.labels)

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from autoseg.check.headers import check_headers
 from autoseg.dataset.dataset import DatasetSpec, Findings
+from autoseg.dataset.open import list_dataset
 from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import load_spec
 from autoseg.errors import AutosegError, DatasetError, WorkspaceError
@@ -171,6 +173,8 @@ def test_nothing_is_written_beside_the_data_unasked(root, monkeypatch):
     before = listing(root)
     with pytest.raises(WorkspaceError, match="in the data set's folder"):
         check(root, None, fix=True)
+    with pytest.raises(WorkspaceError, match="in the data set's folder"):
+        make_plan(PlanOptions(dataset=root))
     assert listing(root) == before
     assert check(root, None).has_errors
 
@@ -238,6 +242,31 @@ def test_headers_tell_sizes_spacings_and_what_is_missing(root):
     assert "no labels" in found["case_002"][1]
     assert "cannot be read" in found["case_003"][1]
     assert found["case_004"] == ("error", "2 channels")
+
+
+def listed(root, place, **spec):
+    place.write_text(DatasetSpec(**spec).to_json())
+    return check_listing(CheckOptions(dataset=root, spec=place)).findings
+
+
+def test_headers_are_compared_as_the_spec_has_them_read(root, tmp_path):
+    write_labels(labels_of(root, "case_000"), np.ones((9, 12, 14), int), GEOMETRY)
+    write_labels(labels_of(root, "case_001"), np.ones(SHAPE, int), Geometry((2.0, 1.0, 1.0)))
+    assert listed(root, tmp_path / "a.json", fixes=("resample_labels",)) == ()
+    (error,) = listed(root, tmp_path / "b.json", fixes=("copy_geometry",))
+    assert error.case == "case_000"
+
+
+def test_headers_of_masks_with_a_page_a_class_are_sound(tmp_path):
+    root = write_rings(tmp_path / "a", num_cases=3, seed=0, shape=(20, 22), ending=".tif")
+    pages = np.zeros((2, 20, 22), np.uint8)
+    for path in (root / "masks").iterdir():
+        write_labels(path, pages, Geometry((1.0,) * 3, unit="pixel"))
+    dataset, _ = list_dataset(root, DatasetSpec(labels={"background": 0, "a": 1, "b": 2}), None)
+    assert dataset is not None
+    assert len(check_headers(dataset, lambda _: None)) == 3
+    by_page = dataset.revised(reading=dataset.reading.revised(masks="channels"))
+    assert check_headers(by_page, lambda _: None) == ()
 
 
 def test_headers_tell_outliers(root):

@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,16 +12,10 @@ from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.spec import load_spec
 from autoseg.errors import AutosegError, DatasetError, WorkspaceError
-from autoseg.pipeline.import_facts import class_rows, facts, unknown
-from autoseg.pipeline.importing import (
-    MAX_LOOKED_AT,
-    ImportOptions,
-    Look,
-    are_alike,
-    choose_cases,
-    import_dataset,
-    look_at,
-)
+from autoseg.pipeline.import_facts import class_rows, facts, next_command, notices, unknown
+from autoseg.pipeline.import_look import MAX_LOOKED_AT, Look, choose_cases, look_at
+from autoseg.pipeline.importing import ImportOptions, are_alike, import_dataset
+from autoseg.pipeline.planning import PlanOptions, make_plan
 from autoseg.report import first_look
 from autoseg.runtime.images import Geometry, write_labels
 from autoseg.testing.format_contract import tree_hash
@@ -145,7 +140,7 @@ def test_the_table_says_what_was_understood(folder, take):
     write_nnunet(folder)
     imported = take()
     rows = dict(facts(imported))
-    assert rows["layout"].startswith("nnunet: ")
+    assert rows["layout"] == "nnunet: imagesTr/*.nii.gz with labelsTr/*.nii.gz"
     assert rows["cases"] == "4: ball_001, ball_002, ball_003, ball_004"
     assert rows["groups"] == "each case is its own"
     assert rows["channels"] == "2: T1, T2 (uint8)"
@@ -256,13 +251,124 @@ def test_a_picture_of_an_unknown_kind_is_refused(folder, take_and_draw, tmp_path
         take_and_draw(picture=tmp_path / "picture.unknown")
 
 
-def test_broken_cases_are_told_and_do_not_stop_the_import(folder, take):
+def test_a_broken_case_is_left_out_and_told(folder, take):
     write_nnunet(folder)
     path = folder / "imagesTr" / "ball_002_0000.nii.gz"
     path.write_bytes(path.read_bytes()[:200])
     imported = take()
-    assert dict(facts(imported))["cannot be read"] == "1: ball_002; see autoseg check"
+    assert list(imported.spec.exclude or {}) == ["ball_002"]
+    assert imported.left_out == ("ball_002",)
+    (line,) = notices(imported)
+    assert line.startswith(
+        'left out by "exclude" in the spec, a plan would refuse 1 case: ball_002'
+    )
+    assert not imported.errors
+    assert next_command(imported)[1] == "plan"
     assert len(json.loads(imported.spec_path.read_text())["labels"]) == 3
+
+
+def nothing(*_):
+    """Take what a listener is told."""
+
+
+def coloured(path):
+    Pillow.open(path).convert("RGB").save(path)
+
+
+def test_one_case_with_other_channels_is_left_out_so_that_a_plan_can_be_made(
+    folder, take, tmp_path
+):
+    write_rings(folder, num_cases=5, seed=0, shape=(32, 32))
+    coloured(sorted((folder / "images").iterdir())[3])
+    imported = take()
+    assert len(imported.left_out) == 1
+    outcome = make_plan(
+        PlanOptions(dataset=folder, spec=imported.spec_path, workspace=tmp_path / "w")
+    )
+    assert len(outcome.dataset.cases) == 4
+
+
+def test_of_many_cases_the_odd_ones_are_found_by_their_headers(folder, take):
+    write_rings(folder, num_cases=MAX_LOOKED_AT + 10, seed=0, shape=(12, 12))
+    paths = sorted((folder / "images").iterdir())
+    looked_at = {look.case.images[0] for look in look_at(open_dataset(folder, None, None), nothing)}
+    odd = next(path for path in paths if f"images/{path.name}" not in looked_at)
+    coloured(odd)
+    imported = take()
+    assert imported.left_out == (odd.stem,)
+    assert not imported.errors
+
+
+def test_where_most_cases_are_wrong_the_errors_stay_and_a_check_comes_next(folder, take):
+    write_rings(folder, num_cases=5, seed=0, shape=(32, 32))
+    coloured(min((folder / "images").iterdir()))
+    imported = take()
+    assert len(imported.errors) == 4
+    assert imported.spec.exclude is None
+    assert next_command(imported)[1] == "check"
+
+
+def test_an_official_split_that_leaks_is_an_error(folder, take):
+    for part in ("train", "val"):
+        write_rings(folder / part, num_cases=3, seed=0, shape=(32, 32))
+    imported = take()
+    assert any("fold 0" in error.found for error in imported.errors)
+    assert next_command(imported)[1] == "check"
+
+
+def test_what_is_put_right_is_told_with_its_cases(folder, take):
+    write_nnunet(folder)
+    path = folder / "labelsTr" / "ball_002.nii.gz"
+    write_labels(path, np.ones((16, 12, 10), int), Geometry((1.5, 1.0, 1.5)))
+    (line,) = notices(take())
+    assert "labels on another grid are taken onto the image's (for 1: ball_002)" in line
+    assert '{"fixes": ["resample_labels"]}' in line
+
+
+def test_a_threshold_is_told_with_its_files(folder, take):
+    write_rings(folder, num_cases=3, seed=0, shape=(48, 48))
+    for path in (folder / "masks").iterdir():
+        y, x = np.ogrid[:48, :48]
+        disc = (((y - 24) ** 2 + (x - 22) ** 2) < 300) * np.uint8(255)
+        Pillow.fromarray(disc).filter(ImageFilter.GaussianBlur(0.5)).save(path)
+    (line,) = notices(take())
+    assert "masks are cut at 128" in line
+
+
+def test_signals_are_checked_next(folder, take):
+    LAYOUTS["signals"](folder)
+    imported = take()
+    assert not imported.errors
+    assert next_command(imported)[1] == "check"
+
+
+@pytest.mark.parametrize("name", ["out.png", "out"])
+def test_a_spec_ends_in_json(folder, take, tmp_path, name):
+    write_folders(folder)
+    with pytest.raises(WorkspaceError, match=r"out\.json"):
+        take(spec=tmp_path / name)
+    assert not (tmp_path / name).exists()
+
+
+def test_spec_and_picture_are_two_files(folder, take, tmp_path):
+    write_folders(folder)
+    with pytest.raises(WorkspaceError, match="for both"):
+        take(spec=tmp_path / "a.json", picture=tmp_path / "." / "a.json")
+
+
+def test_folders_left_aside_are_told(folder, take):
+    write_folders(folder)
+    (folder / "raw").mkdir()
+    layout = dict(facts(take()))["layout"]
+    assert layout == "folders: images/*.png with masks/*.png; not used: raw/"
+
+
+def test_colours_are_shown_as_they_are_stored(folder, take):
+    write_rings(folder, num_cases=3, seed=0, shape=(32, 32), num_classes=3)
+    table = np.array([[0, 0, 0], [255, 0, 0], [0, 0, 128]], np.uint8)
+    for path in (folder / "masks").iterdir():
+        Pillow.fromarray(table[np.asarray(Pillow.open(path))]).save(path)
+    assert {row[1] for row in class_rows(take())} == {"#000000", "#ff0000", "#000080"}
 
 
 # Folders that no format knows
@@ -303,8 +409,110 @@ def test_folders_of_patients_are_one_pattern(folder, take):
         place.mkdir(parents=True)
         write_labels(place / f"scan{number}.png", np.zeros((5, 6), int), PICTURE)
     (folder / "notes.txt").write_text("not an image")
-    with pytest.raises(DatasetError, match=r"cohort/\*/t1/scan\*\.png \(7 files, 5 x 6\)"):
+    with pytest.raises(
+        DatasetError,
+        match=r"no masks found beside the 7 images[^$]*cohort/\*/t1/scan\*\.png \(7 files, 5 x 6\)",
+    ):
         take()
+
+
+def proposal_of(caught):
+    return json.loads(caught.value.fix[caught.value.fix.index("{") :])
+
+
+def applied(take, proposal):
+    return take(start=DatasetSpec.from_json(json.dumps(proposal), "proposal")).dataset
+
+
+def pair(image, mask, index):
+    """Write an image and its mask."""
+    rng = np.random.default_rng(index)
+    for path, array in ((image, rng.integers(0, 255, (16, 16))), (mask, np.eye(16) * 255)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Pillow.fromarray(array.astype(np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("names", ["unique", "shared"])
+def test_folders_of_a_split_inside_those_of_images_and_masks(folder, take, names):
+    for place, part in enumerate(("train", "train", "val", "val")):
+        name = f"{place if names == 'unique' else place % 2}.png"
+        pair(folder / "photos" / part / name, folder / "masks" / part / name, place)
+    with pytest.raises(DatasetError) as caught:
+        take()
+    proposal = proposal_of(caught)
+    assert proposal == {
+        "images": ["photos/{split}/{case}.png"],
+        "masks": "masks/{split}/{case}.png",
+    }
+    cases = applied(take, proposal).cases
+    assert [case.split for case in cases] == ["train", "train", "val", "val"]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("{group}/images/{case}.png", "{group}/masks/{case}.png"),
+        ("images/{group}/{case}.png", "masks/{group}/{case}.png"),
+        ("{group}/images/{group}_{case}.png", "{group}/masks/{group}_{case}_mask.png"),
+    ],
+)
+@pytest.mark.parametrize("num_groups", [2, 8])
+def test_folders_of_patients_that_repeat_names(folder, take, image, mask, num_groups):
+    for place in range(2 * num_groups):
+        at = {"group": f"P{place // 2:02}", "case": str(place % 2)}
+        pair(folder / image.format(**at), folder / mask.format(**at), place)
+    with pytest.raises(DatasetError) as caught:
+        take()
+    proposal = proposal_of(caught)
+    assert proposal == {"images": [image], "masks": mask}
+    cases = applied(take, proposal).cases
+    assert [case.group for case in cases] == [f"P{i // 2:02}" for i in range(2 * num_groups)]
+
+
+def test_a_table_of_another_name_is_proposed(folder, take):
+    for index in range(3):
+        pair(folder / "a" / f"{index}.png", folder / "b" / f"{index}.png", index)
+    rows = "".join(f"a/{index}.png,b/{index}.png\n" for index in range(3))
+    (folder / "data.csv").write_text(f"image,label\n{rows}")
+    with pytest.raises(
+        DatasetError, match=r'data\.csv looks like a table of cases: declare "table"'
+    ) as caught:
+        take()
+    assert proposal_of(caught) == {"table": "data.csv"}
+    assert len(applied(take, {"table": "data.csv"}).cases) == 3
+
+
+def test_two_folders_of_masks_are_the_first_thing_told(folder, take):
+    for index in range(3):
+        for observer in ("1", "2"):
+            mask = folder / f"masks_observer{observer}" / f"{index}.png"
+            pair(folder / "images" / f"{index}.png", mask, index)
+    with pytest.raises(DatasetError) as caught:
+        take()
+    first = 'two mask folders: masks_observer1, masks_observer2: choose one with "masks"'
+    assert caught.value.found.splitlines()[0] == first
+    assert proposal_of(caught)["masks"] == "masks_observer1/{case}.png"
+
+
+def test_a_folder_of_the_same_names_may_be_masks(folder, take):
+    for index in range(3):
+        name = f"case_{index}.png"
+        pair(folder / "images" / name, folder / "drawn" / name, index)
+    with pytest.raises(DatasetError) as caught:
+        take()
+    assert caught.value.found.startswith("nothing is named like masks; drawn/case_*.png may be")
+    proposal = proposal_of(caught)
+    assert proposal == {"images": ["images/{case}.png"], "masks": "drawn/{case}.png"}
+    assert [case.id for case in applied(take, proposal).cases] == ["case_0", "case_1", "case_2"]
+
+
+def test_images_without_masks_are_the_first_thing_told(folder, take):
+    write_rings(folder, num_cases=10, seed=0, shape=(16, 16))
+    shutil.rmtree(folder / "masks")
+    with pytest.raises(DatasetError) as caught:
+        take()
+    assert caught.value.found.startswith("no masks found beside the 10 images\n")
+    assert "\n" not in caught.value.expected
 
 
 def test_an_empty_folder_and_none_at_all_are_told(folder, take):

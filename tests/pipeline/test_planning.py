@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,17 @@ def test_an_unwritable_workspace_is_said_before_any_work(spheres, tmp_path):
         make_plan(PlanOptions(dataset=spheres, workspace=tmp_path / "file" / "w"))
 
 
+def test_nothing_is_written_beside_the_data_unasked(tmp_path, monkeypatch):
+    root = write_rings(tmp_path / "rings", num_cases=3, seed=0)
+    monkeypatch.chdir(root)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(WorkspaceError, match="in the data set's folder") as caught:
+        make_plan(PlanOptions(dataset=Path()))
+    assert "-w" in caught.value.fix
+    assert sorted(root.rglob("*")) == before
+    assert make_plan(PlanOptions(dataset=Path(), workspace=root / "w")).workspace.plan.exists()
+
+
 def test_an_unknown_planner_is_answered_with_the_nearest_name(spheres, tmp_path):
     with pytest.raises(AutosegError, match="nnunet"):
         make_plan(PlanOptions(dataset=spheres, workspace=tmp_path / "w", planner="nnunett"))
@@ -139,7 +151,7 @@ def test_a_fingerprint_is_planned_without_its_data(spheres, tmp_path):
     assert plan.configurations[0].patch_size == outcome.plan.configurations[0].patch_size
 
 
-def test_signals_are_measured_but_not_planned(tmp_path):
+def test_signals_are_refused_before_they_are_measured(tmp_path):
     root = tmp_path / "signals"
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
@@ -147,6 +159,10 @@ def test_signals_are_measured_but_not_planned(tmp_path):
         signal = np.random.default_rng(index).normal(size=(2, 100))
         np.save(root / f"images/s{index}.npy", signal)
         np.save(root / f"labels/s{index}.npy", signal[0] > 0)
+    measured = []
     with pytest.raises(PlanError, match="signals: images with 1 axis") as caught:
-        make_plan(PlanOptions(dataset=root, workspace=tmp_path / "w"))
+        make_plan(
+            PlanOptions(dataset=root, workspace=tmp_path / "w"), lambda *case: measured.append(case)
+        )
     assert "2 or 3 axes" in caught.value.expected
+    assert measured == []

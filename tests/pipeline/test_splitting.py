@@ -1,14 +1,18 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from PIL import Image as Pillow
 
-from autoseg.dataset.dataset import DatasetSpec, Findings
+from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Findings
 from autoseg.errors import DatasetError
-from autoseg.fingerprint.fingerprint import Fingerprint
+from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
+from autoseg.pipeline.checking import CheckOptions, check_dataset
 from autoseg.pipeline.choices import TrainOptions, choose_folds
 from autoseg.pipeline.planning import PlanOptions, make_plan
+from autoseg.pipeline.splitting import SplitOptions, choose_splits
+from autoseg.runtime.recipe import Labels
 from autoseg.testing.synthetic import write_rings
 
 
@@ -97,6 +101,87 @@ def test_a_stack_of_images_that_all_look_the_same_is_planned_with_a_warning(ring
     assert "warning: all 6 images are nearly the same" in found(outcome)
 
 
+def chosen(cases, *, is_declared=False, **options):
+    """Return the folds of cases of which only the group, the look and the site are known."""
+    facts = {"shape": (2, 2), "shape_after_crop": (2, 2), "spacing": (1.0, 1.0)}
+    labels = Labels(names=("background", "a"), values=(0, 1))
+    dataset = Dataset(
+        name="a",
+        root=Path("/a"),
+        layout="stems",
+        channel_files="single",
+        channels=("image",),
+        labels=labels,
+        labels_declared=True,
+        file_ending=".png",
+        cases=tuple(
+            Case(id=i, images=(i,), labels=(i,), group=group, site=group)
+            for i, (group, _) in cases.items()
+        ),
+        groups_declared=is_declared,
+    )
+    fingerprint = Fingerprint(
+        autoseg_version="0",
+        dataset_name="a",
+        unit="pixel",
+        labels=labels,
+        channels=("image",),
+        cases=tuple(
+            CaseStats(case_id=i, thumbnail=f"{look:016x}", content_hash=i, **facts)
+            for i, (_, look) in cases.items()
+        ),
+        intensities=(),
+        median_relative_size_after_cropping=1.0,
+    )
+    return choose_splits(dataset, fingerprint, SplitOptions(**options), None)
+
+
+def look(index):
+    return (index + 1) * 0x9E3779B97F4A7C15 % (1 << 64)
+
+
+def alone(count, start=0):
+    return {f"x{i:03d}": (f"x{i:03d}", look(i)) for i in range(start, start + count)}
+
+
+def alike(count, size=1):
+    return {f"a{i:03d}": (f"a{i // size}", 0) for i in range(count)}
+
+
+def test_a_video_among_other_images_leaves_folds_of_equal_size():
+    folds, findings = chosen({**alike(98), **alone(1)})
+    assert sorted(len(fold.val) for fold in folds) == [19, 20, 20, 20, 20]
+    (warning,) = findings
+    assert warning.severity == "warning"
+    assert "98 of 99 images are nearly the same" in warning.found
+
+
+def test_pairs_of_images_stay_together_beside_a_video():
+    pair = {"x000": ("x000", look(0)), "x001": ("x001", look(0) ^ 1)}
+    folds, findings = chosen({**alike(40), **alone(20, start=2), **pair})
+    assert any({"x000", "x001"} <= set(fold.val) for fold in folds)
+    assert sorted(finding.severity for finding in findings) == ["note", "warning"]
+
+
+def test_a_group_that_is_large_itself_keeps_its_near_copies():
+    cases = {**{f"b{i:02d}": ("b", look(i)) for i in range(30)}, **alone(20, start=29)}
+    folds, _ = chosen(cases)  # x029 looks like b29
+    assert all(len({"x029", "b29"} & set(fold.val)) != 1 for fold in folds)
+
+
+def test_declared_groups_are_not_joined_by_what_images_look_like():
+    folds, findings = chosen(alike(20, size=2), is_declared=True)
+    assert [len(fold.val) for fold in folds] == [4] * 5
+    assert [finding.severity for finding in findings] == ["note"]
+    assert "several of the declared groups" in findings[0].found
+
+
+def test_sites_that_look_alike_can_be_left_out_in_turn():
+    folds, findings = chosen(alike(20, size=5), split_by="site")
+    assert [(len(fold.train), len(fold.val)) for fold in folds] == [(15, 5)] * 4
+    assert "all 20 images are nearly the same" in findings[0].found
+
+
 def test_given_folds_with_a_copy_on_both_sides_are_refused(rings):
     copy(rings, "case_003", "other")
     train = [f"case_{index:03d}" for index in range(8)]
@@ -127,6 +212,17 @@ def test_a_number_of_folds_goes_before_an_official_split(rings):
     assert "note: the data set comes with a split (7 cases to train, 1 to validate)" in found(
         outcome
     )
+
+
+def test_a_check_of_an_official_split_that_leaks_speaks_of_no_other_folds(rings):
+    rename(rings, "case_000", "p1_a")
+    rename(rings, "case_001", "p1_b")
+    file = rings.parent / "spec.json"
+    file.write_text('{"group_by": "^(p1|.*)", "split": {"val": ["p1_a"]}}')
+    outcome = check_dataset(CheckOptions(dataset=rings, spec=file))
+    told = [finding.found for finding in outcome.findings]
+    assert outcome.has_errors
+    assert not [text for text in told if "other folds were asked for" in text]
 
 
 def test_an_official_split_that_tears_a_group_is_refused(rings):
@@ -161,6 +257,23 @@ def test_a_test_case_outside_changes_no_decision(rings):
     assert first.fingerprint == second.fingerprint
 
 
+def test_a_class_that_only_test_cases_hold_is_none(rings):
+    with Pillow.open(rings / "masks" / "case_001.png") as mask:
+        mask.point(lambda value: 7 * value).save(rings / "masks" / "case_001.png")
+    with pytest.raises(DatasetError, match=r"case_001\.png: label values 7"):
+        plan(rings, spec={"split": {"test": ("case_001",)}})
+    with pytest.raises(DatasetError, match=r"case_001\.png: label values 7"):
+        plan(rings, splits={"train": ["case_000"], "val": ["case_002"], "test": ["case_001"]})
+
+
+def test_cases_that_a_pattern_leaves_out_may_be_named_in_a_file_of_splits(rings):
+    names = [f"case_{index:03d}" for index in range(8)]
+    _, folds = plan(
+        rings, spec={"exclude": {"*_00[67]*": "x"}}, splits={"train": names[:5], "val": names[5:]}
+    )
+    assert folds == [{"train": names[:5], "val": names[5:6]}]
+
+
 def test_a_copy_in_the_test_set_is_refused_with_what_to_write(rings):
     copy(rings, "case_003", "other")
     with pytest.raises(DatasetError, match="test set and outside: case_003, other") as caught:
@@ -177,7 +290,7 @@ def test_a_file_of_splits_may_tell_the_test_set(rings):
     outcome, folds = plan(rings, splits=splits)
     assert folds == [{"train": names[:4], "val": names[4:6]}]
     assert [case.id for case in outcome.dataset.cases if case.split == "test"] == [names[6]]
-    assert f"warning: 1 cases are in no fold of given.json: {names[7]}" in found(outcome)
+    assert f"warning: 1 case is in no fold of given.json: {names[7]}" in found(outcome)
 
 
 def test_one_fold_a_site(rings):

@@ -7,7 +7,7 @@ import pytest
 
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats import folders, registry
-from autoseg.dataset.formats.format import Format, FoundCase, Layout
+from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.registry import find_format, formats
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
@@ -96,7 +96,7 @@ def find_scans(root, spec):
             for path in scans
             if path not in missing
         ),
-        problems=tuple(f"{path.stem}.truth: missing" for path in missing),
+        problems=tuple(Problem.of(f"{path.stem}.truth", "missing") for path in missing),
         channels=spec.channels or ("depth",),
         labels=spec_labels(spec),
     )
@@ -171,7 +171,14 @@ def reader(change, read=read_scan):
 BROKEN = {
     "claims everything": ({"is_found": lambda root: True}, "claims a folder of"),
     "finds nothing": ({"is_found": lambda root: False}, "is_found gave False for its own"),
-    "has problems": ({"find_cases": changed(problems=lambda _: ("odd",))}, "problems in a whole"),
+    "has problems": (
+        {"find_cases": changed(problems=lambda _: (Problem("odd"),))},
+        "problems in a whole",
+    ),
+    "tells problems as text": (
+        {"find_cases": changed(problems=lambda x: tuple(map(str, x.problems)))},
+        "no records of `Problem`",
+    ),
     "has one case": ({"find_cases": changed(cases=lambda x: x.cases[:1])}, "1 cases"),
     "is unsteady": ({"find_cases": unsteady}, "something else the second time"),
     "has ids twice": ({"find_cases": with_case(case_id=lambda _: "scan1")}, "ids twice"),
