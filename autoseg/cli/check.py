@@ -18,7 +18,10 @@ def check(
     fix: Annotated[
         bool, typer.Option("--fix", help="Write the safe remedies as a spec into the workspace.")
     ] = False,
-    skip_broken: options.SkipBrokenOption = False,
+    skip_broken: Annotated[
+        bool,
+        typer.Option("--skip-broken", help="With --fix: leave out cases with errors, too."),
+    ] = False,
     headers: Annotated[
         bool, typer.Option("--headers", help="Look at names and headers only, not at pixels.")
     ] = False,
@@ -34,7 +37,7 @@ def check(
     from autoseg.pipeline.checking import CheckOptions, check_dataset, check_listing
 
     if skip_broken and not fix:
-        raise typer.BadParameter("--skip-broken writes into a spec: it needs --fix")
+        raise typer.BadParameter("--skip-broken writes into a spec: add --fix")
     if headers and fix:
         raise typer.BadParameter("--fix needs pixels: leave --headers out")
     wanted = CheckOptions(

@@ -3,6 +3,7 @@
 import json
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from autoseg.plan.plan import Plan
     from autoseg.workspace import Workspace
 
-SEVERITIES = ("error", "warning", "note")
+STYLES = {"error": "bold red", "warning": "bold yellow", "note": "bold cyan"}
+"""Of severities, worst first, on a terminal."""
+SEVERITIES = tuple(STYLES)
 MAX_SHOWN = 3
-"""Files, and what was found in them, that one row of findings names."""
+"""Files, and what was found in them, that one block of findings names."""
 MAX_SITES = 6
 """As many sites are not named one by one."""
 
@@ -32,7 +35,8 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     """Print a table: drawn by rich on a terminal, tab-separated lines elsewhere."""
     if not sys.stdout.isatty():
         print(title)
-        print("\t".join(columns))
+        if any(columns):
+            print("\t".join(columns))
         for row in rows:
             print("\t".join(cell.replace("\n", " ") for cell in row))
         return
@@ -49,33 +53,66 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def print_findings(findings: Sequence["Finding"]) -> None:
-    """Print what was found about the data, worst first; one row for findings with one remedy."""
+    """Print what was found about the data, worst first; one block for findings with one remedy."""
     from autoseg.dataset.problems import grouped
 
     order = sorted(findings, key=lambda item: SEVERITIES.index(item.severity))
-    rows = [
-        (
-            group[0].severity,
-            _several([name for item in group for name in item.files], ", "),
-            _several([item.found for item in group], "; "),
-            group[0].expected,
-            group[0].remedy,
-        )
-        for group in grouped(order)
-    ]
-    if rows:
-        print_table("Findings", ("", "files", "found", "expected", "remedy"), rows)
+    groups = grouped(order)
+    if not sys.stdout.isatty():
+        for group in groups:
+            print("\n".join(block_lines(group)))
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
+    for group in groups:
+        text = Text("\n".join(block_lines(group, console.width)))
+        text.stylize(STYLES[group[0].severity], 0, len(group[0].severity))
+        console.print(text, soft_wrap=True)
+
+
+def block_lines(group: Sequence["Finding"], width: int | None = None) -> list[str]:
+    """Return findings with one remedy as lines, wrapped between words where a width is given."""
+    first = group[0]
+    files = _several([name for item in group for name in item.files], ", ")
+    cases = {item.case for item in group}
+    if len(cases) > 1 and None not in cases:
+        files += f" ({len(cases)} cases)"
+    lines = [f"{first.severity}  {files}".rstrip()]
+    for word, text in (
+        ("found", _several([item.found for item in group], "; ")),
+        ("expected", first.expected),
+        ("remedy", first.remedy),
+    ):
+        lines += f"  {word}: {text}".replace("\n", "\n    ").split("\n")
+    return lines if width is None else [part for line in lines for part in _wrapped(line, width)]
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    """Return a line as several; names of files stay whole, even where they are longer."""
+    indent = " " * (len(line) - len(line.lstrip()))
+    return textwrap.wrap(
+        line,
+        width,
+        subsequent_indent="    " if len(indent) < 4 else indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def count_findings(findings: Sequence["Finding"]) -> str:
-    """Return "3 findings: 1 error, 2 notes"."""
-    counts = [
-        (sum(item.severity == severity for item in findings), severity) for severity in SEVERITIES
-    ]
-    parts = ", ".join(f"{n} {severity}{'s' * (n > 1)}" for n, severity in counts if n)
-    if not parts:
-        return "no findings"
-    return f"{len(findings)} finding{'s' * (len(findings) > 1)}: {parts}"
+    """Return "1 error, 2 notes", as many as there are blocks."""
+    from autoseg.dataset.problems import grouped
+
+    shown = [group[0].severity for group in grouped(findings)]
+    counts = [(shown.count(severity), severity) for severity in SEVERITIES]
+    return ", ".join(_counted(n, severity) for n, severity in counts if n) or "no findings"
+
+
+def _counted(number: int, noun: str) -> str:
+    """Return "1 case", "2 cases"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def print_changes(changes: Mapping[str, object], spec_file: Path | None) -> None:
@@ -91,7 +128,7 @@ def _several(texts: Sequence[str], between: str) -> str:
     different = list(dict.fromkeys(texts))
     shown = between.join(different[:MAX_SHOWN])
     more = len(different) - MAX_SHOWN
-    return f"{shown}{between}and {more} more" if more > 0 else shown
+    return f"{shown}{between.rstrip(', ')} and {more} more" if more > 0 else shown
 
 
 def print_plan(plan: "Plan") -> None:
@@ -138,7 +175,8 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     trained = [item for item in outcome.plan.configurations if item.train_by_default]
     total_s = sum(item.cost.train_seconds for item in trained) * outcome.plan.num_folds
     names = ", ".join(item.name for item in trained)
-    print(f"training {names} on {outcome.plan.num_folds} folds: about {duration(total_s)}")
+    folds = _counted(outcome.plan.num_folds, "fold")
+    print(f"training {names} on {folds}: about {duration(total_s)}")
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
     print(f"workspace: {outcome.workspace.root}")
@@ -150,10 +188,10 @@ def print_folds(outcome: "PlanOutcome") -> None:
     cases = {case.id: case for case in outcome.dataset.cases}
 
     def counts(ids: Sequence[str]) -> str:
-        text = f"{len(ids)} cases"
+        text = _counted(len(ids), "case")
         groups = {cases[case_id].group for case_id in ids}
         if len(groups) < len(ids):
-            text += f" in {len(groups)} groups"
+            text += f" in {_counted(len(groups), 'group')}"
         sites = sorted({site for case_id in ids if (site := cases[case_id].site) is not None})
         return text + (f" of {', '.join(sites)}" if 0 < len(sites) < MAX_SITES else "")
 
@@ -211,8 +249,8 @@ def print_choice(ensemble: Mapping, postprocessing: Mapping) -> None:
     print(f"why: {ensemble['reason']}")
     if ensemble["summary"] is not None:
         dice = _score(ensemble["summary"]["foreground"], "dice")
-        cases = ensemble["summary"]["num_cases"]
-        print(f"Dice: {dice}, mean of the classes, {cases} out-of-fold cases, no post-processing")
+        cases = _counted(ensemble["summary"]["num_cases"], "out-of-fold case")
+        print(f"Dice: {dice}, mean of the classes, {cases}, no post-processing")
     print(f"post-processing: {postprocessing['reason']}")
     if postprocessing["steps"] and postprocessing["dice_cross_fitted"] is not None:
         dice = postprocessing["dice_cross_fitted"]

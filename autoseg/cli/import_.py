@@ -2,11 +2,14 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from autoseg.cli import options
+
+if TYPE_CHECKING:
+    from autoseg.pipeline.importing import Imported
 
 
 def import_(
@@ -23,11 +26,14 @@ def import_(
     ] = False,
     json_: options.JsonOption = False,
 ) -> None:
-    """Look at DATASET, show what is understood, write a spec to edit and a picture of cases."""
+    """Look at DATASET, show what is understood, write a spec to edit and a picture of cases.
+
+    Exit code 2 if an error remains, which would stop a plan.
+    """
     from autoseg.cli import display
+    from autoseg.cli.main import USER_ERROR
     from autoseg.cli.progress import Progress
     from autoseg.dataset.spec import load_spec
-    from autoseg.pipeline.import_facts import class_rows, facts, unknown
     from autoseg.pipeline.importing import ImportOptions, import_dataset
 
     wanted = ImportOptions(
@@ -41,26 +47,53 @@ def import_(
         imported = import_dataset(
             wanted, lambda _, done, total: progress.update("look", done, total)
         )
-    written = {"spec": str(imported.spec_path), "picture": str(imported.picture_path or "")}
     if json_:
-        content = {
-            **written,
-            "understood": dict(facts(imported)),
-            "classes": [
-                dict(zip(("name", "value", "share", "cases"), row, strict=True))
-                for row in class_rows(imported)
-            ],
-            "unknown": unknown(imported),
-            "declaration": imported.spec.model_dump(mode="json", exclude_defaults=True),
-        }
-        display.print_json(content)
-        return
-    display.print_table("Understood", ("", ""), facts(imported))
-    columns = ("class", "value", "share of voxels", "cases")
-    display.print_table("Classes", columns, class_rows(imported))
-    open_questions = [(line,) for line in unknown(imported)]
+        display.print_json(content_of(imported))
+    else:
+        show(imported)
+    if imported.errors:
+        raise typer.Exit(USER_ERROR)
+
+
+def content_of(imported: "Imported") -> dict[str, object]:
+    """Return what was understood for programs."""
+    from autoseg.pipeline.import_facts import class_rows, facts, next_command, notices, unknown
+
+    return {
+        **_written(imported),
+        "understood": dict(facts(imported)),
+        "classes": [
+            dict(zip(("name", "value", "share", "cases"), row, strict=True))
+            for row in class_rows(imported)
+        ],
+        "unknown": unknown(imported),
+        "notices": notices(imported),
+        "errors": [item.model_dump(mode="json") for item in imported.errors],
+        "next": next_command(imported),
+        "declaration": imported.spec.model_dump(mode="json", exclude_defaults=True),
+    }
+
+
+def show(imported: "Imported") -> None:
+    """Print what was understood, what stops a plan, what was written, and the next command."""
+    from autoseg.cli import display
+    from autoseg.pipeline import import_facts
+
+    display.print_table("Understood", ("", ""), import_facts.facts(imported))
+    columns = ("class", "value", f"share of {import_facts.samples(imported)}", "cases")
+    display.print_table("Classes", columns, import_facts.class_rows(imported))
+    open_questions = [(line,) for line in import_facts.unknown(imported)]
     if open_questions:
         display.print_table("Not known by looking", ("",), open_questions)
-    for what, path in written.items():
+    for line in import_facts.notices(imported):
+        print(line)
+    for what, path in _written(imported).items():
         print(f"{what}: {path}" if path else f"no {what}: no case can be read")
-    print(f"next: {shlex.join(('autoseg', 'plan', str(dataset), '--spec', written['spec']))}")
+    display.print_findings(imported.errors)
+    if not import_facts.can_be_planned(imported):
+        print("signals can be checked; there are no networks for them, so no plan yet")
+    print(f"next: {shlex.join(import_facts.next_command(imported))}")
+
+
+def _written(imported: "Imported") -> dict[str, str]:
+    return {"spec": str(imported.spec_path), "picture": str(imported.picture_path or "")}

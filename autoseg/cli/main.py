@@ -5,6 +5,7 @@ import logging
 import sys
 import tempfile
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("autoseg")
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.NullHandler())  # what users see is printed, the rest goes to a file
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # of EXIF data, which viewers pass over too
     try:
         make_app()(list(arguments) if arguments is not None else None)
     except SystemExit as stop:

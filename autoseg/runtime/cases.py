@@ -65,10 +65,10 @@ class Summary:
         }
 
 
-def refuse_missing(inputs: Iterable[Path]) -> None:
-    """Raise an error that names every input that does not exist."""
+def refuse_missing(inputs: Sequence[Path]) -> None:
+    """Raise an error that names the inputs if none of them exists."""
     missing = [str(path) for path in inputs if not path.exists()]
-    if missing:
+    if missing and len(missing) == len(inputs):
         raise AutosegError(
             found=f"no file or folder {', '.join(missing)}",
             expected="image files, or folders of them",
@@ -122,7 +122,8 @@ def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
         try:
             file_ending(path)
         except AutosegError as error:
-            outcomes.append(Outcome(path.name, "failed", message=error.found))
+            found = error.found if path.exists() else f"no file or folder {path}"
+            outcomes.append(Outcome(path.name, "failed", message=found))
         else:
             files[path] = None
     return list(files), outcomes

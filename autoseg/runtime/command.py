@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -44,6 +45,7 @@ def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
     output: Path | None = options.output or (paths.pop() if paths else None)
     if not options.verify and not paths:
         parser.error("name at least one INPUT, and the folder OUT")
+    warnings.filterwarnings("ignore", module=r"PIL\b")  # of EXIF data, which viewers pass over too
     try:
         refuse_missing(paths)
         model = Model(folder, partial(open_onnx, num_threads=options.threads))

@@ -140,16 +140,24 @@ def read_labels(path: Path) -> Image:
             fix="export the labels again as PNG, TIFF or NIfTI; a converted JPEG keeps the damage",
         )
     image = _read(path, pictures.read_indices)
-    array = image.array
-    if len(array) > 1 and (array == array[:1]).all():
-        array = array[:1]
-    if len(array) > 1:
+    return Image(whole_numbers(path, single_channel(path, image.array)), image.geometry)
+
+
+def single_channel(path: Path, array: NDArray) -> NDArray:
+    """Return (1, *S) of labels (C, *S) whose channels are all the same.
+
+    Raises
+    ------
+    AutosegError
+        They differ; `path` is for the message.
+    """
+    if len(array) > 1 and not (array == array[:1]).all():
         raise AutosegError(
             found=f"{path}: labels with {len(array)} different channels",
             expected="one channel in which every class has its own whole number",
             fix="convert colours or channels to class numbers, stored in one grey channel",
         )
-    return Image(whole_numbers(path, array), image.geometry)
+    return array[:1]
 
 
 def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:

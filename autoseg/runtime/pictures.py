@@ -63,7 +63,7 @@ def read_extent(path: Path) -> Extent:
                 size = size[::-1]
             bands = [band for band in picture.getbands() if band != "A"]
             channels = 3 if picture.mode in ("P", "PA", "CMYK") else len(bands)
-            pages, layers = getattr(picture, "n_frames", 1), _layers(path, picture)
+            pages, layers = _num_pages(picture), _layers(path, picture)
     except (Image.DecompressionBombError, Image.UnidentifiedImageError):
         return volumes.read_extent(path)
     pages, channels = pages // layers.channels, channels * layers.channels
@@ -71,18 +71,39 @@ def read_extent(path: Path) -> Extent:
     return Extent(channels, shape, (1.0,) * len(shape))
 
 
-def storage(path: Path) -> str | None:
-    """Return "palette", "alpha" or "1-bit" for a picture whose header says so, else None."""
+@dataclass(frozen=True)
+class Storage:
+    """How a picture is stored, as its header says."""
+
+    kind: str | None = None
+    """"palette", "alpha" or "1-bit", else None."""
+    palette: bytes = b""
+    """Its colours, in whatever form the file has them."""
+    orientation: int = 1
+    """How it is to be turned, as EXIF numbers it: 1 is upright."""
+
+
+def storage(path: Path) -> Storage:
+    """Return how a picture is stored; nothing of a broken file."""
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            mode = picture.mode
+            mode, palette = picture.mode, getattr(picture.palette, "palette", None)
+            is_plain = picture.format == "PNG" and "exif" not in picture.info
+            orientation = 1 if is_plain else _orientation(picture)
     except (OSError, ValueError, Image.DecompressionBombError):
-        return None  # broken files are reported where they are read
-    if mode in ("P", "PA"):
-        return "palette"
-    return {"1": "1-bit", "LA": "alpha", "RGBA": "alpha"}.get(mode)
+        return Storage()  # broken files are reported where they are read
+    kinds = {"P": "palette", "PA": "palette", "1": "1-bit", "LA": "alpha", "RGBA": "alpha"}
+    return Storage(kinds.get(mode), bytes(palette or b""), orientation)
+
+
+def used_colours(path: Path) -> dict[int, int]:
+    """Return the colour, 0xRRGGBB, of each index that a picture with a palette holds."""
+    indices, colours = read_indices(path)[0], read_colours(path)
+    codes = np.tensordot([1 << 16, 1 << 8, 1], colours, axes=1)
+    found, places = np.unique(indices, return_index=True)
+    return dict(zip(found.tolist(), codes.ravel()[places].tolist(), strict=True))
 
 
 def write(path: Path, array: NDArray) -> None:
@@ -160,9 +181,9 @@ def _read(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> NDAr
                 return _read_tiff(path, unmapped, convert)
         if picture.format == "TIFF":
             return _read_tiff(path, picture, convert)
-        if getattr(picture, "n_frames", 1) > 1:
+        if _num_pages(picture) > 1:
             raise AutosegError(
-                found=f"{path}: an animation of {getattr(picture, 'n_frames', 1)} pictures",
+                found=f"{path}: an animation of {_num_pages(picture)} pictures",
                 expected="one picture a file, or a TIFF file with several pages for a volume",
                 fix="store each picture in its own file",
             )
@@ -181,7 +202,7 @@ def _read_tiff(
         array = _read_deep(path, _orientation(picture))
     else:
         pages = []
-        for page in range(getattr(picture, "n_frames", 1)):
+        for page in range(_num_pages(picture)):
             picture.seek(page)
             pages.append(convert(picture))  # (Y, X) or (Y, X, 3)
         several = len(pages) > 1
@@ -189,10 +210,15 @@ def _read_tiff(
     return layers.arrange(array[0]) if layers.channels > 1 else array
 
 
+def _num_pages(picture: "PillowImage.Image") -> int:
+    """Return how many pictures a file has, without the previews that phones put into theirs."""
+    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
+
+
 def _layers(path: Path, picture: "PillowImage.Image") -> _Layers:
     """Return what ImageJ's or OME's description says about the pages of a file, if it has one."""
     tags = getattr(picture, "tag_v2", {})
-    num_pages, text = getattr(picture, "n_frames", 1), str(tags.get(TIFF_DESCRIPTION, ""))
+    num_pages, text = _num_pages(picture), str(tags.get(TIFF_DESCRIPTION, ""))
     found = OME_PIXELS.search(text)
     is_imagej, pixels = text.startswith("ImageJ="), found[0] if found else ""
     if num_pages == 1 or not (is_imagej or pixels):

@@ -9,7 +9,7 @@ def test_the_command_shows_and_writes_what_it_understood(tmp_path, capsys, monke
     write_folders(tmp_path / "rings")
     assert main(["import", "rings"]) == 0
     shown = capsys.readouterr().out
-    for word in ("folders", "class_1", "share of voxels", "Not known by looking", "rings.png"):
+    for word in ("folders", "class_1", "share of pixels", "Not known by looking", "rings.png"):
         assert word in shown
     assert "next: autoseg plan rings --spec rings.json" in shown
     assert json.loads((tmp_path / "rings.json").read_text())["layout"] == "folders"
@@ -53,3 +53,20 @@ def test_an_unknown_folder_gets_a_proposal_and_writes_nothing(tmp_path, capsys, 
     assert "photos/*_training.tif (4 files" in message
     assert '"masks": "1st_manual/{case}_manual1.gif"' in message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["eyes"]
+
+
+def test_errors_are_shown_and_a_check_comes_next(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for part in ("train", "val"):
+        write_folders(tmp_path / "rings" / part)
+    assert main(["import", "rings"]) == 2
+    shown = capsys.readouterr().out
+    assert "fold 0" in shown
+    assert "next: autoseg check rings --spec rings.json" in shown
+
+
+def test_nothing_is_shown_of_a_header_that_is_empty(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folders(tmp_path / "rings")
+    assert main(["import", "rings"]) == 0
+    assert all(line.strip() for line in capsys.readouterr().out.splitlines())

@@ -195,6 +195,16 @@ def test_jpeg_labels_are_refused_with_the_remedy(tmp_path):
     assert images.output_ending(tmp_path / "a.jpg") == ".png"
 
 
+def test_the_preview_in_a_phones_picture_is_left_aside(tmp_path):
+    picture, preview = (Pillow.fromarray(numbers((8, 8, 3)) + i) for i in (0, 90))
+    picture.save(tmp_path / "a.mpo", format="MPO", save_all=True, append_images=[preview])
+    (tmp_path / "a.mpo").rename(tmp_path / "a.jpg")
+    picture.save(tmp_path / "b.jpg")
+    (found, plain) = (images.read_image([tmp_path / name]).array for name in ("a.jpg", "b.jpg"))
+    np.testing.assert_array_equal(found, plain)
+    assert images.read_extent([tmp_path / "a.jpg"]).shape == (8, 8)
+
+
 def test_an_animation_is_refused(tmp_path):
     pages = [Pillow.fromarray(numbers((8, 8)) + i) for i in range(3)]
     pages[0].save(tmp_path / "a.gif", save_all=True, append_images=pages[1:])

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from autoseg.cli.main import main as autoseg
 from autoseg.export.bundle import copy_runtime, list_files
 from autoseg.runtime import runner
-from autoseg.runtime.cases import find_cases
+from autoseg.runtime.cases import find_cases, refuse_missing
 from autoseg.runtime.command import main
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
@@ -251,6 +253,32 @@ def test_a_bad_file_never_stops_the_rest(artifact, images, tmp_path):
     assert "NaN" in told["nan"]
     assert "axes" in told["flat"]
     assert names_in(tmp_path / "out") == ["<script>.nii.gz", "Fall ä 1.nii.gz"]
+
+
+def test_inputs_that_do_not_exist_are_refused_only_where_there_is_no_other(
+    artifact, images, tmp_path, capsys
+):
+    missing = tmp_path / "no" / "folder"
+    assert main(artifact, [str(images), str(missing), str(tmp_path / "out")]) == 2
+    assert f"folder: failed: no file or folder {missing}" in capsys.readouterr().err
+    assert names_in(tmp_path / "out") == ["<script>.nii.gz", "Fall ä 1.nii.gz"]
+    refuse_missing([])
+    with pytest.raises(AutosegError, match="no file or folder"):
+        refuse_missing([missing, tmp_path / "none.png"])
+
+
+@pytest.mark.parametrize("command", ["autoseg", "predict.py"])
+def test_broken_exif_data_are_no_noise_on_the_terminal(artifact, tmp_path, command):
+    missing, out = str(tmp_path / "none.png"), str(tmp_path / "out")
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        if command == "autoseg":
+            assert autoseg(["predict", str(artifact), missing, "-o", out]) == 2
+        else:
+            assert main(artifact, [missing, out]) == 2
+        warnings.warn_explicit("Corrupt EXIF data", UserWarning, "x.py", 1, "PIL.TiffImagePlugin")
+        warnings.warn_explicit("other", UserWarning, "x.py", 1, "numpy")
+    assert [str(item.message) for item in told] == ["other"]
 
 
 def names_in(folder: Path) -> list[str]:
