@@ -229,7 +229,9 @@ def open_torch(
     path = check_file(folder, manifest, configuration.torchscript)
     with warnings.catch_warnings():
         # Deprecated upstream: the artifact carries it for those who load nothing newer.
-        warnings.simplefilter("ignore", DeprecationWarning)
+        # torch announces the end of TorchScript as one or the other, by its version.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
         module = torch.jit.load(path, map_location="cpu").eval()
     reduced = backend == "torch-bf16"
     if reduced:

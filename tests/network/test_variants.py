@@ -143,7 +143,7 @@ def test_a_traced_network_gives_the_same_logits_at_other_sizes(make_network, var
 
 
 def load_torchscript(path) -> Any:
-    with pytest.warns(DeprecationWarning, match="jit"):
+    with pytest.warns((DeprecationWarning, FutureWarning), match="jit"):
         return torch.jit.load(path)
 
 
