@@ -11,6 +11,11 @@ def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 case", "2 cases"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 class DatasetError(AutosegError):
     """The data set, a case or a spec is not as it must be."""
 

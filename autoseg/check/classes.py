@@ -4,8 +4,9 @@ import math
 
 import numpy as np
 
-from autoseg.check.subject import Subject, counted, finding
+from autoseg.check.subject import Subject, finding
 from autoseg.dataset.dataset import Finding
+from autoseg.errors import counted
 
 RARE_CASES = 0.1
 """A class in a smaller part of the cases may be missing in a fold."""

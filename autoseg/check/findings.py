@@ -6,8 +6,9 @@ from autoseg.check.classes import CLASS_RULES
 from autoseg.check.copies import copies
 from autoseg.check.outliers import OUTLIER_RULES
 from autoseg.check.pairs import pair_findings
-from autoseg.check.subject import Subject, counted, finding
+from autoseg.check.subject import Subject, finding
 from autoseg.dataset.dataset import Case, Finding
+from autoseg.errors import counted
 from autoseg.fingerprint.fingerprint import Fingerprint
 
 FEW_CASES = 10

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from autoseg.check.subject import counted, finding
+from autoseg.check.subject import finding
 from autoseg.dataset.dataset import BROKEN, GONE, Dataset, Finding
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, counted
 from autoseg.runtime.images import PICTURE_FORMATS
 from autoseg.runtime.pictures import Storage, storage, used_colours
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.check.subject import Subject, counted, finding
+from autoseg.check.subject import Subject, finding
 from autoseg.dataset.dataset import Finding
+from autoseg.errors import counted
 
 SPACING_RATIO = 5.0
 """A spacing this many times above or below the median of its axis is an outlier."""

@@ -48,8 +48,3 @@ def finding(
     return Finding(
         severity=severity, files=tuple(files), found=found, expected=expected, remedy=remedy
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return "1 case", "2 cases"."""
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from autoseg.errors import counted
 from autoseg.report.text import duration, size
 
 if TYPE_CHECKING:
@@ -107,12 +108,7 @@ def count_findings(findings: Sequence["Finding"]) -> str:
 
     shown = [group[0].severity for group in grouped(findings)]
     counts = [(shown.count(severity), severity) for severity in SEVERITIES]
-    return ", ".join(_counted(n, severity) for n, severity in counts if n) or "no findings"
-
-
-def _counted(number: int, noun: str) -> str:
-    """Return "1 case", "2 cases"."""
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return ", ".join(counted(n, severity) for n, severity in counts if n) or "no findings"
 
 
 def print_changes(changes: Mapping[str, object], spec_file: Path | None) -> None:
@@ -175,7 +171,7 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     trained = [item for item in outcome.plan.configurations if item.train_by_default]
     total_s = sum(item.cost.train_seconds for item in trained) * outcome.plan.num_folds
     names = ", ".join(item.name for item in trained)
-    folds = _counted(outcome.plan.num_folds, "fold")
+    folds = counted(outcome.plan.num_folds, "fold")
     print(f"training {names} on {folds}: about {duration(total_s)}")
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
@@ -188,10 +184,10 @@ def print_folds(outcome: "PlanOutcome") -> None:
     cases = {case.id: case for case in outcome.dataset.cases}
 
     def counts(ids: Sequence[str]) -> str:
-        text = _counted(len(ids), "case")
+        text = counted(len(ids), "case")
         groups = {cases[case_id].group for case_id in ids}
         if len(groups) < len(ids):
-            text += f" in {_counted(len(groups), 'group')}"
+            text += f" in {counted(len(groups), 'group')}"
         sites = sorted({site for case_id in ids if (site := cases[case_id].site) is not None})
         return text + (f" of {', '.join(sites)}" if 0 < len(sites) < MAX_SITES else "")
 
@@ -249,7 +245,7 @@ def print_choice(ensemble: Mapping, postprocessing: Mapping) -> None:
     print(f"why: {ensemble['reason']}")
     if ensemble["summary"] is not None:
         dice = _score(ensemble["summary"]["foreground"], "dice")
-        cases = _counted(ensemble["summary"]["num_cases"], "out-of-fold case")
+        cases = counted(ensemble["summary"]["num_cases"], "out-of-fold case")
         print(f"Dice: {dice}, mean of the classes, {cases}, no post-processing")
     print(f"post-processing: {postprocessing['reason']}")
     if postprocessing["steps"] and postprocessing["dice_cross_fitted"] is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from autoseg.dataset.dataset import Case, Finding
 from autoseg.dataset.groups import join_groups
-from autoseg.errors import DatasetError
+from autoseg.errors import DatasetError, counted
 from autoseg.record import Record
 from autoseg.seeds import stream
 
@@ -218,7 +218,7 @@ def _sites(cases: Sequence[Case]) -> list[str]:
     without = sorted(case.id for case in cases if case.site is None)
     if len(sites) >= 2 and not without:
         return sites
-    found = f"{len(sites)} site{'s' * (len(sites) != 1)}"
+    found = f"{counted(len(sites), 'site')}"
     if without:
         found += f"; {len(without)} of {len(cases)} cases without a site: {listing(without)}"
     raise DatasetError(

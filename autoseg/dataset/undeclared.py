@@ -16,7 +16,7 @@ from autoseg.dataset.formats.format import Format
 from autoseg.dataset.formats.masks import suggested_labels
 from autoseg.dataset.label_values import MAX_UNDECLARED, found_labels
 from autoseg.dataset.problems import as_error, error_finding
-from autoseg.errors import AutosegError, DatasetError
+from autoseg.errors import AutosegError, DatasetError, counted
 from autoseg.runtime.images import Image
 from autoseg.runtime.recipe import Labels
 
@@ -82,7 +82,7 @@ def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
     except DatasetError as error:
         name = ", ".join(cases[richest].labels)
         number = len(found[richest].counts)
-        where = f"{name} has {number} value{'s' * (number != 1)}"
+        where = f"{name} has {counted(number, 'value')}"
         raise DatasetError(
             found=f"{error.found}; {where}", expected=error.expected, fix=error.fix
         ) from None

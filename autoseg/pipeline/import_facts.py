@@ -5,8 +5,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from autoseg.check.subject import counted
 from autoseg.dataset.dataset import Case, Dataset
+from autoseg.errors import counted
 from autoseg.pipeline.import_folders import folders_used
 from autoseg.pipeline.import_look import Look
 from autoseg.pipeline.importing import Imported, Repair

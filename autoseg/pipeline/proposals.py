@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.check.subject import counted
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats import patterns as patterns_format
 from autoseg.dataset.formats.listed import SPLITS
@@ -16,7 +15,7 @@ from autoseg.dataset.formats.patterns import CASE, GROUP, SPLIT
 from autoseg.dataset.formats.registry import formats
 from autoseg.dataset.formats.table import is_case_table
 from autoseg.dataset.spec import spec_json
-from autoseg.errors import AutosegError, DatasetError
+from autoseg.errors import AutosegError, DatasetError, counted
 from autoseg.runtime.images import FORMATS, read_extent
 
 MAX_FILES = 20_000
