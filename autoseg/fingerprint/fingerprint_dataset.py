@@ -8,14 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
+import numpy as np
+
+from autoseg.dataset.big import memory_of
 from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.dataset.formats.registry import find_format
+from autoseg.dataset.problems import error_finding
 from autoseg.dataset.splits import listing
-from autoseg.errors import AutosegError
+from autoseg.errors import AutosegError, DatasetError
 from autoseg.fingerprint.copies import copies, near_any, near_copies
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 from autoseg.fingerprint.intensities import summarise
-from autoseg.fingerprint.measure import Measured, measure_case
+from autoseg.fingerprint.measure import Measured
+from autoseg.fingerprint.measure_big import measure
 from autoseg.fingerprint.measured_file import load_measured, measured_key, save_measured
 from autoseg.machine import MemoryShares
 from autoseg.record import autoseg_version
@@ -102,8 +107,17 @@ def join_measured(
     return fingerprint, tuple(findings)
 
 
-def peak_bytes(dataset: Dataset, case: Case) -> int:
-    """Return the estimated peak of memory while a case is measured, by its extent."""
+def peak_bytes(dataset: Dataset, case: Case, ram_bytes: int) -> int:
+    """Return the estimated peak of memory while a case is measured, by its extent.
+
+    Raises
+    ------
+    DatasetError
+        It cannot be read in parts, and all of it does not fit into `ram_bytes`.
+    """
+    in_parts = memory_of(dataset, case, ram_bytes)
+    if in_parts is not None:
+        return in_parts
     try:
         extent = find_format(dataset.layout).read_extent(dataset, case)
     except AutosegError:
@@ -120,8 +134,13 @@ def _measure_once(
     measured = None if folder is None else load_measured(folder, case.id, key)
     if measured is not None:
         return measured
-    with memory.claim(peak_bytes(dataset, case)):
-        measured = measure_case(dataset, case)
+    try:
+        needed = peak_bytes(dataset, case, memory.total)
+    except DatasetError as error:
+        nothing = np.zeros((len(dataset.channels), 0), np.float32)
+        return Measured(None, nothing, "pixel", (error_finding(error, case.images, case.id),))
+    with memory.claim(needed):
+        measured = measure(dataset, case)
     if folder is not None and measured.stats is not None:
         save_measured(folder, case.id, key, measured)
     return measured

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset import big
 from autoseg.dataset.case import inspect_case
 from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.fingerprint.copied import copied_mask
 from autoseg.fingerprint.fingerprint import CaseStats
 from autoseg.fingerprint.thumbnail import thumbnail
 from autoseg.runtime.crop import box_slices, nonzero_box
@@ -79,12 +81,13 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
         border_foreground=_border_foreground(classes),
         padding=_padding(image.array),
         brightest=tuple(
-            round(np.count_nonzero(channel == top) / channel.size, DIGITS)
+            float(np.round(np.count_nonzero(channel == top) / channel.size, DIGITS))
             for channel, top in zip(image.array, highest, strict=True)
         ),
         thumbnail=thumbnail(image.array),
     )
     findings += _constant_channels(dataset, case, image.array)
+    findings += copied_mask(dataset, case, image.array, classes)
     return Measured(stats, samples, image.geometry.unit, tuple(findings))
 
 
@@ -100,8 +103,31 @@ def sample_limit(dataset: Dataset) -> int:
     return limit
 
 
+class SlabHash:
+    """The SHA-256 of a big case from that of each channel and of the labels, slab by slab."""
+
+    def __init__(self, num_channels: int) -> None:
+        self._digests = [hashlib.sha256() for _ in range(num_channels + 1)]
+
+    def add(self, array: NDArray, classes: NDArray) -> None:
+        """Take slabs (C, *S) and (*S) along the first spatial axis into account, in order."""
+        for digest, part in zip(self._digests, (*array, classes), strict=True):
+            digest.update(np.ascontiguousarray(part).data)
+
+    def result(self, *about: object) -> str:
+        """Return the hash of all slabs and of what else the case is told apart by."""
+        whole = hashlib.sha256(repr(about).encode())
+        for digest in self._digests:
+            whole.update(digest.digest())
+        return whole.hexdigest()
+
+
 def content_hash(image: Image, classes: NDArray) -> str:
     """Return the SHA-256 over decoded image and labels, whatever the files' names and headers."""
+    if image.array.nbytes >= big.BIG_BYTES:
+        slab_hash = SlabHash(len(image.array))
+        slab_hash.add(image.array, classes)
+        return slab_hash.result(image.shape, image.array.dtype.name, classes.dtype.name)
     digest = hashlib.sha256()
     for array in (image.array, classes):
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -159,7 +185,7 @@ def _whole(counts: NDArray[np.integer]) -> tuple[int, ...]:
     return tuple(int(count) for count in counts)
 
 
-def _faces(array: NDArray) -> Iterator[NDArray]:
+def faces_of(array: NDArray) -> Iterator[NDArray]:
     """Yield the outermost slices of (*S) at both ends of each axis longer than one."""
     for axis in range(array.ndim):
         if array.shape[axis] > 1:
@@ -169,7 +195,7 @@ def _faces(array: NDArray) -> Iterator[NDArray]:
 
 def _border_foreground(classes: NDArray) -> float | None:
     """Return the part of the voxels on the faces of (*S) that are foreground."""
-    faces = list(_faces(classes))
+    faces = list(faces_of(classes))
     total = sum(np.size(face) for face in faces)
     if not total:
         return None
@@ -183,7 +209,7 @@ def _padding(array: NDArray) -> tuple[float, ...]:
         return ()  # the ends of a signal are two samples
     for channel in array:
         corner = channel[(0,) * channel.ndim]
-        faces = list(_faces(channel))
+        faces = list(faces_of(channel))
         total = sum(np.size(face) for face in faces)
         if not corner or sum(np.count_nonzero(face == corner) for face in faces) < PADDED * total:
             return ()
@@ -194,14 +220,19 @@ def _padding(array: NDArray) -> tuple[float, ...]:
 def _constant_channels(dataset: Dataset, case: Case, array: NDArray) -> list[Finding]:
     """Return a warning for each channel that has the same value everywhere."""
     return [
-        Finding(
-            severity="warning",
-            files=case.images if len(case.images) == 1 else (case.images[index],),
-            case=case.id,
-            found=f"the channel {name} is {float(channel.flat[0]):g} in every voxel",
-            expected="an image that shows something",
-            remedy="export the file again, or leave the case out",
-        )
+        constant_finding(case, index, name, float(channel.flat[0]))
         for index, (name, channel) in enumerate(zip(dataset.channels, array, strict=True))
         if channel.flat[0] == channel.flat[-1] and (channel == channel.flat[0]).all()
     ]
+
+
+def constant_finding(case: Case, index: int, name: str, value: float) -> Finding:
+    """Return the warning about a channel that has the same value everywhere."""
+    return Finding(
+        severity="warning",
+        files=case.images if len(case.images) == 1 else (case.images[index],),
+        case=case.id,
+        found=f"the channel {name} is {value:g} in every voxel",
+        expected="an image that shows something",
+        remedy="export the file again, or leave the case out",
+    )

@@ -7,6 +7,7 @@ Letters in shapes: C channels, S spatial axes (ZYX, YX, or X for signals).
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +41,19 @@ def thumbnail(array: NDArray) -> str | None:
     return np.packbits(small.ravel() > 0).tobytes().hex()
 
 
+def sampling_steps(shape: Sequence[int]) -> tuple[int, ...]:
+    """Return at which distance along each axis the voxels lie that are looked at.
+
+    An image of those voxels alone has the same thumbnail.
+    """
+    return tuple(max(1, size // (SAMPLES * _num_cells(shape))) for size in shape)
+
+
+def _num_cells(shape: Sequence[int]) -> int:
+    """Return the number of parts that each axis is averaged to."""
+    return CELLS[max(1, sum(size > 1 for size in shape))]
+
+
 def _levelled(small: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how much brighter each part is than its surroundings, strong contrasts cut off.
 
@@ -57,9 +71,8 @@ def _levelled(small: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _averaged(array: NDArray) -> NDArray[np.float64]:
     """Return the mean of the channels, with each axis averaged to a fixed number of parts."""
-    count = CELLS[max(1, sum(size > 1 for size in array.shape[1:]))]
-    total = np.zeros(())
-    steps = tuple(slice(None, None, max(1, n // (SAMPLES * count))) for n in array.shape[1:])
+    count, total = _num_cells(array.shape[1:]), np.zeros(())
+    steps = tuple(slice(None, None, step) for step in sampling_steps(array.shape[1:]))
     for channel in array:
         small = channel[steps]
         for axis, size in enumerate(small.shape):

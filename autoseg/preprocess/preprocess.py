@@ -12,30 +12,35 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.case import read_case
+from autoseg.dataset.big import memory_of, open_big, open_image
+from autoseg.dataset.case import as_error, read_case
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.files import changed_by
 from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import AutosegError
 from autoseg.machine import MemoryShares
 from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.preprocess.big import draw_big_locations, image_draft, label_draft
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
 from autoseg.runtime.crop import Box
 from autoseg.runtime.images import Image
 from autoseg.runtime.normalise import network_input
 from autoseg.runtime.prepare import (
+    Placement,
     place,
     prepare,
     prepare_labels,
     recipe_change,
     recipe_spacing,
 )
+from autoseg.runtime.prepare_blocks import can_prepare, prepare_label_voxels, prepare_voxels
 from autoseg.runtime.recipe import Recipe
+from autoseg.runtime.voxels import Voxels
 from autoseg.seeds import stream
 from autoseg.workspace import Workspace
 
@@ -69,14 +74,28 @@ class _Source:
 
     case_id: str
     hash: str
-    image: Image
-    labels: NDArray[np.signedinteger]
-    """(*S) class indices."""
+    image: Image | Voxels
+    """In memory, or read box by box."""
+    labels: NDArray[np.signedinteger] | Voxels
+    """(*S) class indices, or (1, *S) as the image is read."""
 
     @property
     def spacing(self) -> tuple[float, ...]:
         """Of the image's own axes."""
         return self.image.geometry.spacing
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What is known of arrays that were prepared."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    placement: Placement
+    class_voxels: NDArray[np.integer]
+    locations: list[NDArray[np.integer]]
 
 
 @dataclass(frozen=True)
@@ -182,8 +201,8 @@ def _prepare_case(
     if not missing:
         return
     try:
-        with memory.claim(_peak_bytes(dataset, case, missing)):
-            image, labels = read_case(dataset, case)
+        with memory.claim(_peak_bytes(dataset, case, missing, memory.total)):
+            image, labels = _read(dataset, case, missing)
             _write_all(_Source(case.id, source, image, labels), missing, plan)
     except MemoryError:
         raise AutosegError(
@@ -196,8 +215,27 @@ def _prepare_case(
         raise
 
 
-def _peak_bytes(dataset: Dataset, case: Case, targets: Sequence[_Target]) -> int:
+def _read(
+    dataset: Dataset, case: Case, targets: Sequence[_Target]
+) -> tuple[Image, NDArray] | tuple[Voxels, Voxels]:
+    """Return the image and the class indices of a case; a big one is to be read box by box."""
+    big = open_big(dataset, case)
+    if big is None:
+        return read_case(dataset, case)
+    if big.image is None or big.classes is None:
+        raise as_error([finding for finding in big.findings if finding.severity == "error"])
+    if all(can_prepare(big.image, target.plan.recipe) for target in targets):
+        return big.image, big.classes
+    return read_case(dataset, case)
+
+
+def _peak_bytes(dataset: Dataset, case: Case, targets: Sequence[_Target], ram_bytes: int) -> int:
     """Return the estimated peak of memory while a case is read and prepared."""
+    image = open_image(dataset, case)
+    if image is None or all(can_prepare(image, target.plan.recipe) for target in targets):
+        in_blocks = memory_of(dataset, case, ram_bytes)
+        if in_blocks is not None:
+            return in_blocks
     try:
         extent = find_format(dataset.layout).read_extent(dataset, case)
     except AutosegError:
@@ -249,32 +287,78 @@ def _share(source: _Source, target: _Target, twin: _Written) -> _Written:
 
 
 def _write(source: _Source, target: _Target, plan: Plan) -> _Written:
+    if isinstance(source.image, Voxels):
+        return _write_big(source, target, plan)
+    assert isinstance(source.labels, np.ndarray), "labels are read as the image is"
     recipe, num_classes = target.plan.recipe, len(plan.labels.names)
     prepared = prepare(source.image.array, source.spacing, recipe)
     image = smallest_float(network_input(prepared, recipe))
-    labels = source.labels.astype(np.int8 if num_classes <= MAX_INT8_CLASSES else np.int16)
+    labels = source.labels.astype(_label_type(plan))
     labels = prepare_labels(labels, prepared.placement, recipe, source.spacing)
     rng = stream(plan.seed, "locations", source.case_id)
     locations = draw_locations(labels, num_classes, rng, ignored=plan.labels.ignore is not None)
     voxels = np.bincount(labels[labels >= 0], minlength=num_classes)
-    info = PreparedCase(
+    outcome = _Outcome(
+        image.dtype, image.shape, prepared.mean, prepared.std, prepared.placement, voxels, locations
+    )
+    arrays = CaseArrays(image, labels, np.concatenate(locations))
+    info = _info(source, target, plan, outcome)
+    info = target.store.write(info, arrays, target.plan.patch_size)
+    return _Written(target, info, prepared.placement.box)
+
+
+def _write_big(source: _Source, target: _Target, plan: Plan) -> _Written:
+    """Prepare and write a case block by block."""
+    assert isinstance(source.image, Voxels), "of big cases alone"
+    assert isinstance(source.labels, Voxels), "labels are read as the image is"
+    recipe, store, patch = target.plan.recipe, target.store, target.plan.patch_size
+    prepared = prepare_voxels(source.image, recipe)
+    kind = np.dtype(_label_type(plan))
+    classes = replace(source.labels.changed(lambda array: array.astype(kind)), dtype=kind)
+    labels = prepare_label_voxels(classes, prepared.placement, recipe, source.spacing)
+    num_classes, rng = len(plan.labels.names), stream(plan.seed, "locations", source.case_id)
+    with (
+        label_draft(store, source.case_id, labels, patch, num_classes=num_classes) as written,
+        image_draft(store, source.case_id, prepared.voxels, patch) as image,
+    ):
+        locations = draw_big_locations(
+            written, rng, limit=LOCATIONS_PER_CLASS, ignored=plan.labels.ignore is not None
+        )
+        outcome = _Outcome(
+            image.array.dtype,
+            image.array.shape,
+            prepared.mean,
+            prepared.std,
+            prepared.placement,
+            written.class_voxels,
+            locations,
+        )
+        info = _info(source, target, plan, outcome)
+        info = store.write_drafts(info, image, written.draft, np.concatenate(locations))
+    return _Written(target, info, prepared.placement.box)
+
+
+def _label_type(plan: Plan) -> type[np.signedinteger]:
+    return np.int8 if len(plan.labels.names) <= MAX_INT8_CLASSES else np.int16
+
+
+def _info(source: _Source, target: _Target, plan: Plan, outcome: _Outcome) -> PreparedCase:
+    """Return what is known about a prepared case besides its arrays."""
+    return PreparedCase(
         autoseg_version=plan.autoseg_version,
         case_id=source.case_id,
-        dtype="float16" if image.dtype == np.float16 else "float32",
-        shape=image.shape,
-        spacing=recipe_spacing(source.spacing, recipe)[1],
-        mean=tuple(float(value) for value in prepared.mean),
-        std=tuple(float(value) for value in prepared.std),
-        placement=prepared.placement.to_dict(),
-        class_voxels=tuple(int(count) for count in voxels),
-        num_annotated=int(voxels.sum()),
-        location_offsets=tuple(np.cumsum([0, *map(len, locations)]).tolist()),
+        dtype="float16" if outcome.dtype == np.float16 else "float32",
+        shape=outcome.shape,
+        spacing=recipe_spacing(source.spacing, target.plan.recipe)[1],
+        mean=tuple(float(value) for value in outcome.mean),
+        std=tuple(float(value) for value in outcome.std),
+        placement=outcome.placement.to_dict(),
+        class_voxels=tuple(int(count) for count in outcome.class_voxels),
+        num_annotated=int(outcome.class_voxels.sum()),
+        location_offsets=tuple(np.cumsum([0, *map(len, outcome.locations)]).tolist()),
         source_hash=source.hash,
         recipe_digest=target.recipe_digest,
     )
-    arrays = CaseArrays(image, labels, np.concatenate(locations))
-    info = target.store.write(info, arrays, target.plan.patch_size)
-    return _Written(target, info, prepared.placement.box)
 
 
 def draw_locations(

@@ -91,6 +91,20 @@ class StoredArray(Protocol):
     def __getitem__(self, key: slice | tuple[slice | int, ...]) -> NDArray: ...
 
 
+class WritableArray(StoredArray, Protocol):
+    """An array on disk that is being filled."""
+
+    def __setitem__(self, key: tuple[slice, ...], value: NDArray) -> None: ...
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An array that is filled block by block before it becomes part of a case."""
+
+    path: Path
+    array: WritableArray
+
+
 @dataclass(frozen=True)
 class CaseArrays:
     """The arrays of one prepared case."""
@@ -174,6 +188,46 @@ class CaseStore:
             _write_new(self._path(info.case_id, ".json"), info.to_json().encode())
         return info
 
+    @contextmanager
+    def draft(
+        self,
+        case_id: str,
+        suffix: str,
+        shape: tuple[int, ...],
+        dtype: np.dtype,
+        patch: Sequence[int],
+    ) -> "Iterator[Draft]":
+        """Give an array on disk to be filled block by block; it is gone after the body.
+
+        Raises
+        ------
+        WorkspaceError
+            The disk is full or the folder cannot be written.
+        """
+        path = self._path(case_id, suffix)
+        temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield Draft(temporary, _new_array(temporary, shape, dtype, patch))
+        except (OSError, RuntimeError) as error:  # blosc2 raises the latter
+            raise _unwritable(self.folder, error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def write_drafts(
+        self, info: PreparedCase, image: "Draft", labels: "Draft", locations: NDArray[np.integer]
+    ) -> PreparedCase:
+        """Take over filled drafts as a case, at once or not at all; see `write`."""
+        content = _npy(locations)
+        sizes = *(draft.path.stat().st_size for draft in (image, labels)), len(content)
+        info = info.revised(file_sizes=sizes)
+        with self._all_or_nothing(info.case_id):
+            for draft, suffix in zip((image, labels), ARRAY_SUFFIXES, strict=False):
+                draft.path.replace(self._path(info.case_id, suffix))
+            _write_new(self._path(info.case_id, ARRAY_SUFFIXES[2]), content)
+            _write_new(self._path(info.case_id, ".json"), info.to_json().encode())
+        return info
+
     def share(self, info: PreparedCase, other: "CaseStore") -> None:
         """Take over the arrays of another configuration's case, without a copy where possible.
 
@@ -197,11 +251,7 @@ class CaseStore:
         except OSError as error:
             with suppress(OSError):
                 self.remove(case_id)
-            raise WorkspaceError(
-                found=f"{self.folder} cannot be written: {error.strerror or error}",
-                expected="a writable folder with enough free space",
-                fix="free space or choose another folder with -w; then run the same command again",
-            ) from error
+            raise _unwritable(self.folder, error) from error
 
     def remove_stale(self) -> None:
         """Remove what writers left that were killed more than `STALE_S` ago."""
@@ -235,7 +285,8 @@ def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[
         if max(-channel.min(), channel.max()) >= MAX_HALF:
             return image
         squares = 0.0
-        for values, rounded in zip(channel, target, strict=True):  # parts that stay in the cache
+        parts = (channel, target) if channel.ndim > 1 else (channel[None], target[None])
+        for values, rounded in zip(*parts, strict=True):  # that stay in the cache
             rounded[...] = values
             error = rounded.astype(np.float32)
             error -= values
@@ -246,21 +297,46 @@ def smallest_float(image: NDArray[np.float32]) -> NDArray[np.float16] | NDArray[
     return half
 
 
+def _unwritable(folder: Path, error: OSError | RuntimeError) -> WorkspaceError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return WorkspaceError(
+        found=f"{folder} cannot be written: {reason}",
+        expected="a writable folder with enough free space",
+        fix="free space or choose another folder with -w; then run the same command again",
+    )
+
+
 def _compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
     """Return the file content of an array (*S') or (C, *S'), in chunks of the patch's shape."""
-    leading = array.ndim - len(patch_size)
-    want = (*(1,) * leading, *patch_size)
-    patch = tuple(min(pair) for pair in zip(array.shape, want, strict=True))
     stored: Any = blosc2.asarray(
         cast("Any", np.ascontiguousarray(array)),
-        chunks=_chunk_shape(patch, array.shape, array.itemsize),
-        blocks=_block_shape(patch, array.itemsize),
         contiguous=True,
-        cparams=blosc2.CParams(
-            codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1
-        ),
+        **_storage(array.shape, array.itemsize, patch_size),
     )
     return stored.to_cframe()
+
+
+def _new_array(
+    path: Path, shape: tuple[int, ...], dtype: np.dtype, patch_size: Sequence[int]
+) -> "WritableArray":
+    """Return an array on disk, of no values yet, in chunks of the patch's shape."""
+    options = _storage(shape, dtype.itemsize, patch_size)
+    array = blosc2.empty(shape, dtype, urlpath=str(path), mode="w", contiguous=True, **options)
+    return cast("WritableArray", array)
+
+
+def _storage(shape: tuple[int, ...], itemsize: int, patch_size: Sequence[int]) -> dict[str, Any]:
+    """Return how an array (*S') or (C, *S') is chunked and compressed."""
+    leading = len(shape) - len(patch_size)
+    want = (*(1,) * leading, *patch_size)
+    patch = tuple(min(pair) for pair in zip(shape, want, strict=True))
+    return {
+        "chunks": _chunk_shape(patch, shape, itemsize),
+        "blocks": _block_shape(patch, itemsize),
+        "cparams": blosc2.CParams(
+            codec=blosc2.Codec.LZ4, clevel=5, filters=[blosc2.Filter.SHUFFLE], nthreads=1
+        ),
+    }
 
 
 def _chunk_shape(patch: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

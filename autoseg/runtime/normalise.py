@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 STD_FLOOR = 1e-8
 """A constant channel is divided by this instead of zero."""
 RGB_RANGE = 255.0
+RANGE_PERCENTILES = (0.5, 99.5)
+"""Few voxels are far brighter than the rest, and would leave it dark."""
 
 
 def constants(
@@ -39,12 +41,11 @@ def constants(
 def _channel_constants(
     values: NDArray, channel: Channel, region: NDArray[np.bool_] | None
 ) -> tuple[float, float]:
-    if channel.scheme == "rgb":
-        return channel.mean or 0.0, channel.std or RGB_RANGE
-    if channel.scheme == "none":
-        return channel.mean or 0.0, channel.std or 1.0
-    if channel.mean is not None and channel.std is not None:
-        return channel.mean, channel.std
+    given = given_constants(channel)
+    if given is not None:
+        return given
+    if channel.scheme == "pretrained":
+        return pretrained_constants(channel, own_range(values))
     if region is not None and region.any():
         values = values[region]
     if channel.lower is not None or channel.upper is not None:
@@ -52,10 +53,40 @@ def _channel_constants(
     if channel.scheme == "unit":
         low, high = float(values.min()), float(values.max())
         return low, high - low
-    return _moments(values)
+    return moments(values)
 
 
-def _moments(values: NDArray) -> tuple[float, float]:
+def given_constants(channel: Channel) -> tuple[float, float] | None:
+    """Return `mean` and `std` of a channel where no image decides about them, else None."""
+    if channel.scheme == "rgb":
+        return channel.mean or 0.0, channel.std or RGB_RANGE
+    if channel.scheme == "none":
+        return channel.mean or 0.0, channel.std or 1.0
+    if channel.scheme != "pretrained" and channel.mean is not None and channel.std is not None:
+        return channel.mean, channel.std
+    return None
+
+
+def pretrained_constants(channel: Channel, image_range: tuple[float, float]) -> tuple[float, float]:
+    """Return mean and std, in the image's units, that an encoder's weights ask for.
+
+    They were trained on values of 0 to 1 with the channel's mean and std; the channel's bounds,
+    or without them the range of the image, take the place of 0 and 1.
+    """
+    low, high = image_range
+    if channel.lower is not None and channel.upper is not None:
+        low, high = channel.lower, channel.upper
+    scale = high - low
+    return low + (channel.mean or 0.0) * scale, (channel.std or 1.0) * scale
+
+
+def own_range(values: NDArray) -> tuple[float, float]:
+    """Return what counts as black and as white of an image whose units mean nothing."""
+    low, high = np.percentile(values, RANGE_PERCENTILES)
+    return float(low), float(high)
+
+
+def moments(values: NDArray) -> tuple[float, float]:
     """Return mean and standard deviation in float64, never holding a float64 copy of all values."""
     mean = float(values.mean(dtype=np.float64))
     total = 0.0

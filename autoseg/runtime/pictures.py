@@ -7,8 +7,9 @@ Letters in shapes: C channels, S spatial axes: YX, for TIFF files of several pag
 """
 
 import io
-import re
+import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,38 +17,38 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from . import volumes
+from . import big_pictures, tiff, volumes
 from .errors import AutosegError
 from .geometry import Extent
+from .pages import (
+    as_colours,
+    as_indices,
+    is_misread,
+    num_pages,
+    orientation_of,
+    page_layers,
+    pages_of,
+)
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 PNG_HEADER = 26
 """Bytes up to the bit depth (24) and the colour type (25) of a PNG file."""
-TIFF_BITS_PER_SAMPLE = 258
-TIFF_DESCRIPTION = 270
-TIFF_SAMPLES_PER_PIXEL = 277
-TIFF_SAMPLE_FORMAT = 339
-ORIENTATION = 274
-"""Number of the tag, in EXIF data as in TIFF files."""
 TURNED = (5, 6, 7, 8)
 """Orientations whose rows are shown as columns."""
-MAX_CHANNELS = 7
-"""ImageJ shows no more: a program that wrote more of them, and one slice, meant slices."""
-IMAGEJ_SIZE = re.compile(r"^(channels|slices|frames)=(\d+)", re.MULTILINE)
-OME_SIZE = re.compile(r"\bSize([CZT])=\"(\d+)\"")
-OME_PIXELS = re.compile(r"<Pixels\b[^>]*>")
+MAX_WHOLE = 1 << 25
+"""Pixels of the pages that Pillow decodes at once, in several copies."""
 
 
 def read_colours(path: Path) -> NDArray:
     """Return (C, *S): grey, or red, green and blue; palettes are resolved, alpha is dropped."""
-    return _read(path, _colours)
+    return _read(path, as_colours)
 
 
 def read_indices(path: Path) -> NDArray:
     """Return (C, *S) with palette indices instead of colours."""
-    return _read(path, _indices)
+    return _read(path, as_indices)
 
 
 def read_extent(path: Path) -> Extent:
@@ -55,20 +56,20 @@ def read_extent(path: Path) -> Extent:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with _open(path) as picture:
             size = picture.size[::-1]  # XY -> YX
             if picture.format == "PNG" and "exif" not in picture.info:
                 pass  # asking for its orientation would decode the picture
-            elif _orientation(picture) in TURNED and picture.format != "TIFF":
+            elif orientation_of(picture) in TURNED and picture.format != "TIFF":
                 size = size[::-1]
             bands = [band for band in picture.getbands() if band != "A"]
             channels = 3 if picture.mode in ("P", "PA", "CMYK") else len(bands)
-            pages, layers = _num_pages(picture), _layers(path, picture)
+            pages, layers = num_pages(picture), page_layers(path, picture)
     except (Image.DecompressionBombError, Image.UnidentifiedImageError):
         return volumes.read_extent(path)
     pages, channels = pages // layers.channels, channels * layers.channels
     shape = (pages, *size) if pages > 1 else size
-    return Extent(channels, shape, (1.0,) * len(shape))
+    return Extent(channels, shape, (1.0,) * len(shape), "pixel")
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,10 @@ def storage(path: Path) -> Storage:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with _open(path) as picture:
             mode, palette = picture.mode, getattr(picture.palette, "palette", None)
             is_plain = picture.format == "PNG" and "exif" not in picture.info
-            orientation = 1 if is_plain else _orientation(picture)
+            orientation = 1 if is_plain else orientation_of(picture)
     except (OSError, ValueError, Image.DecompressionBombError):
         return Storage()  # broken files are reported where they are read
     kinds = {"P": "palette", "PA": "palette", "1": "1-bit", "LA": "alpha", "RGBA": "alpha"}
@@ -141,28 +142,11 @@ def write(path: Path, array: NDArray) -> None:
     path.write_bytes(content.getvalue())
 
 
-@dataclass(frozen=True)
-class _Layers:
-    """What the pages of a TIFF file are: slices of so many channels."""
-
-    channels: int = 1
-    is_interleaved: bool = True
-    """Whether a page is followed by the next channel of the same slice."""
-
-    def arrange(self, pages: NDArray) -> NDArray:
-        """Return (C, *S) of (P, Y, X) pages."""
-        if self.is_interleaved:
-            stack = pages.reshape(-1, self.channels, *pages.shape[1:]).swapaxes(0, 1)
-        else:
-            stack = pages.reshape(self.channels, -1, *pages.shape[1:])
-        return np.ascontiguousarray(stack[:, 0] if stack.shape[1] == 1 else stack)
-
-
 def _read(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> NDArray:
     from PIL import Image
 
     try:
-        picture = Image.open(path)
+        picture = _open(path)
     except Image.DecompressionBombError:  # large pictures are welcome
         return _read_deep(path)
     except Image.UnidentifiedImageError:
@@ -175,75 +159,64 @@ def _read(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> NDAr
             "description or as files of their own",
         ) from None
     with picture:
-        if picture.format == "TIFF" and _orientation(picture) in TURNED:
+        if picture.format == "TIFF" and orientation_of(picture) in TURNED:
             # Pillow maps uncompressed files into memory in the wrong shape, but not open ones.
             with path.open("rb") as file, Image.open(file) as unmapped:
                 return _read_tiff(path, unmapped, convert)
         if picture.format == "TIFF":
             return _read_tiff(path, picture, convert)
-        if _num_pages(picture) > 1:
+        if num_pages(picture) > 1:
             raise AutosegError(
-                found=f"{path}: an animation of {_num_pages(picture)} pictures",
+                found=f"{path}: an animation of {num_pages(picture)} pictures",
                 expected="one picture a file, or a TIFF file with several pages for a volume",
                 fix="store each picture in its own file",
             )
         if _pillow_would_round(path):
-            return _read_deep(path, _orientation(picture))
+            return _read_deep(path, orientation_of(picture))
         array = convert(picture)  # (Y, X) or (Y, X, 3)
-        return _channels_first(_upright(array, _orientation(picture)), 2)
+        return _channels_first(_upright(array, orientation_of(picture)), 2)
+
+
+def _open(path: Path) -> "PillowImage.Image":
+    """Return an opened picture; large ones are refused as suspicious unless they are TIFFs."""
+    from PIL import Image
+
+    if path.suffix.lower() in big_pictures.ENDINGS:
+        with suppress(SyntaxError):  # another format under this name, or a rare kind
+            return tiff.open_tiff(path)
+    return Image.open(path)
 
 
 def _read_tiff(
     path: Path, picture: "PillowImage.Image", convert: "Callable[[PillowImage.Image], NDArray]"
 ) -> NDArray:
     """Return (C, *S) of a TIFF file, whose pages Pillow turns upright itself."""
-    layers = _layers(path, picture)
-    if _is_misread(picture):
-        array = _read_deep(path, _orientation(picture))
-    else:
-        pages = []
-        for page in range(_num_pages(picture)):
-            picture.seek(page)
-            pages.append(convert(picture))  # (Y, X) or (Y, X, 3)
-        several = len(pages) > 1
-        array = _channels_first(np.stack(pages) if several else pages[0], 3 if several else 2)
+    from PIL import Image
+
+    if is_misread(picture) or math.prod(picture.size) > MAX_WHOLE:
+        parts = big_pictures.read_parts(path, convert)
+        if parts is not None:
+            return parts
+    layers = page_layers(path, picture)
+    try:
+        array = None if is_misread(picture) else _read_pages(picture, convert)
+    except Image.DecompressionBombError:  # raised when it is decoded, too
+        array = None
+    if array is None:
+        array = _read_deep(path, orientation_of(picture))
     return layers.arrange(array[0]) if layers.channels > 1 else array
 
 
-def _num_pages(picture: "PillowImage.Image") -> int:
-    """Return how many pictures a file has, without the previews that phones put into theirs."""
-    return 1 if picture.format == "MPO" else getattr(picture, "n_frames", 1)
-
-
-def _layers(path: Path, picture: "PillowImage.Image") -> _Layers:
-    """Return what ImageJ's or OME's description says about the pages of a file, if it has one."""
-    tags = getattr(picture, "tag_v2", {})
-    num_pages, text = _num_pages(picture), str(tags.get(TIFF_DESCRIPTION, ""))
-    found = OME_PIXELS.search(text)
-    is_imagej, pixels = text.startswith("ImageJ="), found[0] if found else ""
-    if num_pages == 1 or not (is_imagej or pixels):
-        return _Layers()
-    sizes = dict(IMAGEJ_SIZE.findall(text) if is_imagej else OME_SIZE.findall(pixels))
-    names = ("channels", "slices", "frames") if is_imagej else ("C", "Z", "T")
-    channels, slices, times = (int(sizes.get(name, 1)) for name in names)
-    is_stack = channels > MAX_CHANNELS and slices * times == 1
-    if channels * slices * times != num_pages or is_stack:
-        return _Layers()  # of several files, or the samples of a pixel
-    if times > 1 and channels * slices > 1:
-        raise AutosegError(
-            found=f"{path}: {times} time points of {slices} slices and {channels} channels",
-            expected="one time point",
-            fix="store each time point in its own file",
-        )
-    return _Layers(channels, is_imagej or 'DimensionOrder="XYC' in pixels)
-
-
-def _orientation(picture: "PillowImage.Image") -> int:
-    """Return how a picture is to be turned, as EXIF numbers it: 1 is upright."""
-    try:
-        return int(picture.getexif().get(ORIENTATION, 1))
-    except Exception:  # viewers pass over broken EXIF data, too
-        return 1
+def _read_pages(
+    picture: "PillowImage.Image", convert: "Callable[[PillowImage.Image], NDArray]"
+) -> NDArray:
+    """Return (C, *S) of all pages of a TIFF file."""
+    pages = []
+    for page in pages_of(picture):
+        picture.seek(page)
+        pages.append(convert(picture))  # (Y, X) or (Y, X, 3)
+    several = len(pages) > 1
+    return _channels_first(np.stack(pages) if several else pages[0], 3 if several else 2)
 
 
 def _upright(pixels: NDArray, orientation: int) -> NDArray:
@@ -264,19 +237,6 @@ def _pillow_would_round(path: Path) -> bool:
     with path.open("rb") as file:
         header = file.read(PNG_HEADER)
     return len(header) == PNG_HEADER and header[24] == 16 and header[25] != 0
-
-
-def _is_misread(picture: "PillowImage.Image") -> bool:
-    """Return whether Pillow changes the numbers of a TIFF.
-
-    It cuts several channels of more than 8 bits to 8, takes int8 for uint8, and uint32 for int32.
-    """
-    tags = picture.tag_v2  # type: ignore[attr-defined]
-    bits = max(tags.get(TIFF_BITS_PER_SAMPLE, (1,)))
-    kind = max(tags.get(TIFF_SAMPLE_FORMAT, (1,)))  # 1: unsigned, 2: signed, 3: floating point
-    if tags.get(TIFF_SAMPLES_PER_PIXEL, 1) > 1:
-        return bits > 8
-    return (kind, bits) in ((2, 8), (1, 32))
 
 
 def _read_deep(path: Path, orientation: int = 1) -> NDArray:
@@ -302,22 +262,3 @@ def _channels_first(array: NDArray, dimensions: int) -> NDArray:
     if array.ndim == dimensions:
         return array[None]
     return np.ascontiguousarray(np.moveaxis(array, -1, 0))
-
-
-def _colours(picture: "PillowImage.Image") -> NDArray:
-    """Return (Y, X) or (Y, X, 3) of one page."""
-    if picture.mode in ("P", "PA", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"):
-        return np.asarray(picture.convert("RGB"))
-    return _indices(picture)
-
-
-def _indices(picture: "PillowImage.Image") -> NDArray:
-    """Return (Y, X) or (Y, X, 3) of one page, palette indices as they are."""
-    if picture.mode in ("LA", "PA"):
-        return np.asarray(picture)[..., 0]
-    if picture.mode == "1":
-        return np.asarray(picture).astype(np.uint8)
-    array = np.asarray(picture)
-    if array.ndim == 3:
-        array = array[..., :3]
-    return array.astype(array.dtype.newbyteorder("="), copy=False)

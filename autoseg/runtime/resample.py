@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from .crop import Box
+
 IGNORE = -1
 """Index of voxels without annotation in label arrays."""
 
@@ -294,15 +296,39 @@ def resample_labels(labels: NDArray[np.signedinteger], change: GridChange) -> ND
     Each class is interpolated linearly on its own box; the class that covers most of a voxel wins,
     hence every class that covers at least half. `IGNORE` takes part like a class.
     """
-    from scipy import ndimage  # 0.2 s that most starts do not need
-
     if change.is_identity:
         return labels
-    operators = change.operators(1)
+    return _resample_labels(labels, change.operators(1))
+
+
+@dataclass(frozen=True)
+class LabelResampler:
+    """`resample_labels` box by box: boxes of the new grid from those of the old one."""
+
+    operators: tuple[Weighted | Lookup, ...]
+
+    def _parts(self, box: Box) -> list[tuple[slice, Weighted | Lookup]]:
+        return [op.part(*span) for op, span in zip(self.operators, box, strict=True)]
+
+    def needed(self, box: Box) -> Box:
+        """Return the voxels of the old grid that a box of the new one is computed from."""
+        return tuple((source.start, source.stop) for source, _ in self._parts(box))
+
+    def apply(self, labels: NDArray[np.signedinteger], box: Box) -> NDArray:
+        """Return (*B) of a box of the new grid from the voxels that it needs."""
+        return _resample_labels(labels, [operator for _, operator in self._parts(box)])
+
+
+def _resample_labels(
+    labels: NDArray[np.signedinteger], operators: Sequence[Weighted | Lookup]
+) -> NDArray:
+    from scipy import ndimage  # 0.2 s that most starts do not need
+
+    shape = tuple(operator.size for operator in operators)
     boxes = ndimage.find_objects(labels.astype(np.int32) - IGNORE + 1)
-    out = np.zeros(change.new_shape, dtype=labels.dtype)
-    best = np.zeros(change.new_shape, dtype=np.float32)
-    background = np.ones(change.new_shape, dtype=np.float32)
+    out = np.zeros(shape, dtype=labels.dtype)
+    best = np.zeros(shape, dtype=np.float32)
+    background = np.ones(shape, dtype=np.float32)
     for value, box in enumerate(boxes, start=IGNORE):
         if box is None or value == 0:
             continue

@@ -239,3 +239,10 @@ def test_single_precision_stays_where_half_is_too_coarse(scale, shift):
 
 def test_constant_channel_may_be_halved_if_exact():
     assert smallest_float(np.zeros((1, 5, 5), dtype=np.float32)).dtype == np.float16
+
+
+def test_signals_are_halved_where_their_range_allows_it():
+    signal = np.random.default_rng(0).normal(size=(2, 500)).astype(np.float32)
+    np.testing.assert_allclose(smallest_float(signal), signal, atol=2e-3)
+    assert smallest_float(signal).dtype == np.float16
+    assert smallest_float(signal * 1e6).dtype == np.float32
