@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 
+from autoseg.check.channels import channel_findings
 from autoseg.check.classes import CLASS_RULES
-from autoseg.check.copies import copies
+from autoseg.check.copies import copies, same_masks
 from autoseg.check.outliers import OUTLIER_RULES
 from autoseg.check.pairs import pair_findings
+from autoseg.check.strays import stray_findings
 from autoseg.check.subject import Subject, finding
-from autoseg.dataset.dataset import Case, Finding
+from autoseg.dataset.dataset import Case, Finding, Reading
 from autoseg.errors import counted
+from autoseg.fingerprint.copies import near_copies
 from autoseg.fingerprint.fingerprint import Fingerprint
 
 FEW_CASES = 10
@@ -21,6 +24,8 @@ def check_fingerprint(
     *,
     labels_declared: bool = True,
     orientation: str | None = None,
+    reading: Reading | None = None,
+    alike: Sequence[Sequence[str]] | None = None,
 ) -> tuple[Finding, ...]:
     """Return the findings about a data set.
 
@@ -32,14 +37,29 @@ def check_fingerprint(
         Whether somebody said what the values in the masks mean.
     orientation
         That all volumes should have.
+    reading
+        How masks become values of classes; None: they have them.
+    alike
+        What `near_copies` returns, where it is known: comparing all with all takes long.
     """
     subject = Subject(
         fingerprint=fingerprint,
         cases={case.id: case for case in cases},
         labels_declared=labels_declared,
         orientation=orientation,
+        reading=reading or Reading(),
+        alike=near_copies(fingerprint.cases) if alike is None else alike,
     )
-    rules = (_few_cases, *CLASS_RULES, *OUTLIER_RULES, copies, pair_findings)
+    rules = (
+        _few_cases,
+        *CLASS_RULES,
+        stray_findings,
+        *OUTLIER_RULES,
+        channel_findings,
+        copies,
+        same_masks,
+        pair_findings,
+    )
     return tuple(item for rule in rules for item in rule(subject))
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -11,11 +11,12 @@ import numpy as np
 from autoseg.check.outliers import spread_findings
 from autoseg.check.subject import finding
 from autoseg.dataset.dataset import Case, Dataset, Finding, Reading
-from autoseg.dataset.files import read_image_files, read_label_files
+from autoseg.dataset.files import read_file_extent, read_image_files, read_label_files
+from autoseg.dataset.formats.format import Format
 from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.problems import error_finding
 from autoseg.errors import AutosegError
-from autoseg.runtime.images import FORMATS, VOLUME_FORMATS, Extent, read_extent, same_spacing
+from autoseg.runtime.images import Extent, read_extent, same_spacing
 
 NUM_READERS = 4
 """Threads: opening files waits for the disk."""
@@ -35,18 +36,19 @@ def check_headers(dataset: Dataset, on_case: Callable[[str], None]) -> tuple[Fin
 
     Whether files are whole, and what the voxels hold, is not known without reading them.
     """
-    if not _has_plain_files(dataset):
+    known = find_format(dataset.layout)
+    if known.read_extent is read_file_extent and known.read_image is not read_image_files:
         return (
             finding(
                 "note",
-                f"the layout {dataset.layout}, whose images are no single files with a header",
-                "image files",
+                f"the layout {dataset.layout}, whose files tell no sizes without being read",
+                "files with headers, or a format that reads extents",
                 "leave --headers out: pixels tell more anyway",
             ),
         )
 
     def look(case: Case) -> _Header:
-        header = _look(dataset, case)
+        header = _look(dataset, known, case)
         on_case(case.id)
         return header
 
@@ -56,17 +58,11 @@ def check_headers(dataset: Dataset, on_case: Callable[[str], None]) -> tuple[Fin
     return (*findings, *_among(dataset, headers))
 
 
-def _has_plain_files(dataset: Dataset) -> bool:
-    known = find_format(dataset.layout)
-    is_default = known.read_image is read_image_files and known.read_labels is read_label_files
-    return is_default and dataset.cases[0].images[0].lower().endswith(FORMATS)
-
-
-def _look(dataset: Dataset, case: Case) -> _Header:
+def _look(dataset: Dataset, known: Format, case: Case) -> _Header:
     """Return a case's extent, and what its headers contradict."""
     findings: list[Finding] = []
-    images = _extents(dataset.image_paths(case), case.images, case, findings)
-    labels = _extents(dataset.label_paths(case), case.labels, case, findings)
+    images = _image_extents(dataset, known, case, findings)
+    labels = _label_extents(dataset, known, case, findings)
     if not images:
         return _Header(case, None, tuple(findings))
     first = images[0]
@@ -90,7 +86,7 @@ def _look(dataset: Dataset, case: Case) -> _Header:
                 )
             )
     channels = sum(extent.num_channels for extent in images)
-    extent = Extent(channels, first.shape, first.spacing)
+    extent = Extent(channels, first.shape, first.spacing, first.unit)
     return _Header(case, extent, tuple(findings))
 
 
@@ -105,18 +101,47 @@ def _as_read(reading: Reading, image: Extent, labels: Sequence[Extent]) -> list[
             shape, spacing = shape[1:], spacing[1:]  # the pages of one file, one a class
         if "copy_geometry" in reading.fixes and shape == image.shape:
             spacing = image.spacing
-        found.append(Extent(extent.num_channels, shape, spacing))
+        found.append(Extent(extent.num_channels, shape, spacing, extent.unit))
     return found
 
 
-def _extents(
-    paths: Sequence[Path], names: Sequence[str], case: Case, findings: list[Finding]
+def _image_extents(
+    dataset: Dataset, known: Format, case: Case, findings: list[Finding]
 ) -> list[Extent]:
-    """Return the extents of files, adding an error for each that has none."""
+    """Return the extent of each image file, or of all together where the format reads them."""
+    if known.read_extent is read_file_extent:
+        readers = [partial(read_extent, [path]) for path in dataset.image_paths(case)]
+        return _extents(readers, case.images, case, findings)
+    return _extents([partial(known.read_extent, dataset, case)], case.images, case, findings)
+
+
+def _label_extents(
+    dataset: Dataset, known: Format, case: Case, findings: list[Finding]
+) -> list[Extent]:
+    """Return the extent of each label file, or of the labels where the format reads them.
+
+    None where there are no labels, or only reading them tells.
+    """
+    if known.read_label_extent is not None:
+        reader = partial(known.read_label_extent, dataset, case)
+        return _extents([reader] * bool(case.labels), case.labels, case, findings)
+    if known.read_labels is not read_label_files:
+        return []
+    readers = [partial(read_extent, [path]) for path in dataset.label_paths(case)]
+    return _extents(readers, case.labels, case, findings)
+
+
+def _extents(
+    readers: Sequence[Callable[[], Extent]],
+    names: Sequence[str],
+    case: Case,
+    findings: list[Finding],
+) -> list[Extent]:
+    """Return the extents that can be read, adding an error for each that cannot."""
     extents = []
-    for path, name in zip(paths, names, strict=True):
+    for read, name in zip(readers, names, strict=False):
         try:
-            extents.append(read_extent([path]))
+            extents.append(read())
         except AutosegError as error:
             findings.append(error_finding(error, (name,), case.id))
     return extents
@@ -127,7 +152,7 @@ def _difference(first: Extent, other: Extent) -> tuple[str, str] | None:
     if first.shape != other.shape:
         shapes = (" x ".join(str(n) for n in extent.shape) for extent in (first, other))
         return "shapes {} and {}".format(*shapes), "the same shape for all files of a case"
-    if not same_spacing(first.spacing, other.spacing):
+    if first.unit == other.unit and not same_spacing(first.spacing, other.spacing):
         steps = (" x ".join(f"{n:g}" for n in extent.spacing) for extent in (first, other))
         return "spacings {} and {}".format(*steps), "the same spacing for all files of a case"
     return None
@@ -150,14 +175,14 @@ def _among(dataset: Dataset, headers: Sequence[_Header]) -> list[Finding]:
             if count != usual:
                 findings.append(_odd(case, what, count, usual))
     usual = [(case, extent) for case, extent in known if len(extent.shape) == num_axes]
-    is_volume = dataset.cases[0].images[0].lower().endswith(VOLUME_FORMATS)
+    unit = Counter(extent.unit for _, extent in known).most_common(1)[0][0]
     return [
         *findings,
         *spread_findings(
             [case.images[0] for case, _ in usual],
             np.array([extent.spacing for _, extent in usual]),
             np.array([extent.shape for _, extent in usual]),
-            "mm" if is_volume else "pixels",
+            "pixels" if unit == "pixel" else unit,
         ),
     ]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg.check.subject import finding
 from autoseg.dataset.dataset import BROKEN, GONE, Dataset, Finding
 from autoseg.errors import AutosegError, counted
-from autoseg.runtime.images import PICTURE_FORMATS
+from autoseg.runtime.images import LOSSY_FORMATS, PICTURE_FORMATS
 from autoseg.runtime.pictures import Storage, storage, used_colours
 
 NUM_READERS = 4
@@ -164,6 +164,23 @@ def reading_notes(dataset: Dataset) -> list[Finding]:
         finding("note", text, "masks that are right", "nothing: this is how masks are read")
         for text in notes
     ]
+    lossy = [
+        name
+        for case in dataset.cases
+        for name in case.labels
+        if name.lower().endswith(LOSSY_FORMATS)
+    ]
+    if lossy and reading.masks == "colours":
+        findings.append(
+            finding(
+                "warning",
+                f"{counted(len(lossy), 'mask')} stored as JPEG: every pixel is read as the nearest "
+                "of the declared colours",
+                "masks in a lossless format, such as PNG",
+                "export the masks again from their source, if you can; edges may be off by a pixel",
+                lossy,
+            )
+        )
     if dataset.layout == "class_folders":
         findings.append(_folder_names(dataset))
     for case_id, reason in dataset.excluded.items():

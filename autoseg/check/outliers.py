@@ -12,6 +12,17 @@ from autoseg.errors import counted
 
 SPACING_RATIO = 5.0
 """A spacing this many times above or below the median of its axis is an outlier."""
+UNIT_FACTORS = (
+    (1000.0, "about 1000 times larger"),
+    (1e-3, "about 1000 times smaller"),
+    (1e6, "about a million times larger"),
+    (1e-6, "about a million times smaller"),
+)
+"""Millimetres by micrometres, by metres; micrometres by metres."""
+SAME_FACTOR = 0.5
+"""Cases differ by this part in spacing, besides their unit."""
+UNEVEN = 1.5
+"""Volumes whose axes differ by this ratio are hardly ever 1 x 1 x 1 in truth."""
 EXTENT_RATIO = 5.0
 """The same for the extent of an image along an axis, in mm or pixels."""
 INTENSITY_RATIO = 10.0
@@ -34,7 +45,9 @@ def spread_findings(
     spacings, shapes : (N, D)
         Of each case.
     """
-    findings = []
+    is_told, findings = _spacing_faults(files, spacings, shapes, unit)
+    files = [name for name, told in zip(files, is_told, strict=True) if not told]
+    spacings, shapes = spacings[~is_told], shapes[~is_told]
     for what, values, ratio in (
         ("spacing", spacings, SPACING_RATIO),
         ("extent", spacings * shapes, EXTENT_RATIO),
@@ -54,6 +67,60 @@ def spread_findings(
                 )
             )
     return findings
+
+
+def _spacing_faults(
+    files: Sequence[str], spacings: NDArray[np.floating], shapes: NDArray[np.integer], unit: str
+) -> tuple[NDArray[np.bool_], list[Finding]]:
+    """Return (N,) cases whose spacing is wrong in a way that has a name, and what to say of them.
+
+    In another unit (1000 times too large or small along all axes), or left at 1 in some volumes.
+    """
+    middle = np.median(spacings, axis=0)
+    ratios = spacings / middle
+    findings, is_told = [], np.zeros(len(spacings), bool)
+    for factor, text in UNIT_FACTORS:
+        odd = np.asarray((np.abs(ratios / factor - 1) <= SAME_FACTOR).all(axis=1))
+        findings += _fault(files, odd, f"{text} than usual: in another unit, most likely", middle)
+        is_told |= odd
+    is_one = np.asarray((spacings == 1).all(axis=1))
+    if unit == "mm" and is_one.mean() < 0.5 and middle.max() >= UNEVEN * middle.min():
+        is_lost = is_one & ~is_told & _have_usual_shape(spacings, shapes)
+        ones = " x ".join("1" for _ in middle)
+        findings += _fault(files, is_lost, f"{ones}: lost when the files were written", middle)
+        is_told |= is_lost
+    return is_told, findings
+
+
+def _have_usual_shape(
+    spacings: NDArray[np.floating], shapes: NDArray[np.integer]
+) -> NDArray[np.bool_]:
+    """Return (N,) whether cases are nearer to the usual shape than to the usual extent in mm.
+
+    Volumes that were recorded at another spacing have about the usual extent.
+    """
+    of_shape, of_extent = (
+        np.abs(np.log(values / np.median(values, axis=0))).max(axis=1)
+        for values in (shapes, spacings * shapes)
+    )
+    return np.asarray(of_shape < of_extent)
+
+
+def _fault(
+    files: Sequence[str], odd: NDArray[np.bool_], what: str, middle: NDArray[np.floating]
+) -> list[Finding]:
+    if not odd.any():
+        return []
+    return [
+        finding(
+            "warning",
+            f"the spacing in {counted(int(odd.sum()), 'case')} is {what}",
+            "spacings in one unit, near the median " + " x ".join(f"{m:.4g}" for m in middle),
+            "correct the headers of these files, of images and masks alike, or leave the cases "
+            "out (exclude in the spec)",
+            [files[int(place)] for place in np.flatnonzero(odd)],
+        )
+    ]
 
 
 def _spread(subject: Subject) -> list[Finding]:

@@ -76,7 +76,8 @@ def pair_findings(subject: Subject) -> list[Finding]:
             f"{pair.first} and {pair.second} mirror each other along axis {pair.axis}, "
             f"by their {pair.reason}",
             "no mirroring along that axis: it would swap them",
-            "nothing with the planner auto, which leaves that axis out; with another planner set "
+            "nothing with the planner auto, which leaves that axis out (or mirrors and swaps the "
+            "two back: --set augmentation.side_mirror_probability=0.5); with another planner set "
             "CONFIGURATION.recipe.mirror_axes",
         )
         for pair in mirror_pairs(subject.fingerprint)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoseg.dataset.dataset import Case, Finding
+from autoseg.dataset.dataset import Case, Finding, Reading
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 
 
@@ -18,6 +18,10 @@ class Subject:
     labels_declared: bool = True
     orientation: str | None = None
     """That all volumes should have, where the user said so."""
+    reading: Reading = field(default_factory=Reading)
+    """How masks become values of classes."""
+    alike: Sequence[Sequence[str]] = ()
+    """Ids of cases whose images are nearly the same, one like the next."""
 
     @property
     def measured(self) -> list[CaseStats]:

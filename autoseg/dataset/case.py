@@ -6,6 +6,7 @@ Letters in shapes: C channels, S spatial axes (ZYX or YX).
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.annotated import own_labels
 from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.dataset.fixes import finite_image, label_finding
 from autoseg.dataset.formats.registry import find_format
@@ -42,9 +43,8 @@ def read_classes(dataset: Dataset, case: Case) -> NDArray:
     """
     if not case.labels or "resample_labels" in dataset.reading.fixes:
         return read_case(dataset, case)[1]
-    return to_classes(
-        find_format(dataset.layout).read_labels(dataset, case).array[0], dataset.labels
-    )
+    values = find_format(dataset.layout).read_labels(dataset, case).array[0]
+    return own_labels(to_classes(values, dataset.labels), case, dataset.labels)
 
 
 def inspect_case(
@@ -61,7 +61,8 @@ def inspect_case(
         if mask is not None and image is not None:
             mask, more = fit_labels(dataset, case, image, mask)
             findings += more
-        classes = None if mask is None else to_classes(mask.array[0], dataset.labels)
+        if mask is not None:
+            classes = own_labels(to_classes(mask.array[0], dataset.labels), case, dataset.labels)
     except AutosegError as error:
         findings.append(label_finding(dataset, case, error))
     if any(finding.severity == "error" for finding in findings):
@@ -76,7 +77,7 @@ def inspect_image(dataset: Dataset, case: Case) -> tuple[Image | None, list[Find
     except AutosegError as error:
         return None, [error_finding(error, case.images, case.id)]
     image, findings = finite_image(dataset, case, image)
-    return image, [*_channel_findings(dataset, case, image), *findings]
+    return image, [*channel_findings(dataset, case, len(image.array)), *findings]
 
 
 def read_values(dataset: Dataset, case: Case, image: Image | None) -> Image | None:
@@ -92,8 +93,9 @@ def read_values(dataset: Dataset, case: Case, image: Image | None) -> Image | No
     return Image(background, image.geometry)
 
 
-def _channel_findings(dataset: Dataset, case: Case, image: Image) -> list[Finding]:
-    names, count = dataset.channels, len(image.array)
+def channel_findings(dataset: Dataset, case: Case, count: int) -> list[Finding]:
+    """Return an error if an image has another number of channels than the data set."""
+    names = dataset.channels
     if count == len(names):
         return []
     return [

@@ -66,13 +66,17 @@ class DatasetSpec(Record):
     """At and above this value a mask shows foreground (1), below background (0)."""
     ignore: int | None = None
     """Value of voxels without annotation."""
+    annotated: dict[str, tuple[str, ...]] | None = None
+    """Cases (ids, or patterns with *) of which only these classes are annotated; other objects in
+    them show as background."""
     orientation: str | None = None
     """Anatomical codes, e.g. "LPS", that all volumes should have; others are a finding."""
     group_by: str | None = None
     """Regular expression whose first group in a case's id names its group (patient), or the column
     of a table."""
     site_by: str | None = None
-    """The same for the site (hospital, scanner) of a case."""
+    """The same for the site (hospital, scanner) of a case. In the layout "stems", "folder" stands
+    for the name of the folder, here and in `group_by`."""
     split: dict[str, tuple[str, ...]] | None = None
     """Official split: ids of cases, or patterns with *, under "train", "val" and "test"."""
     exclude: dict[str, str] | None = None
@@ -122,6 +126,8 @@ class Case(Record):
     site: str | None = None
     split: Literal["train", "val", "test"] | None = None
     """Where the official split has it."""
+    annotated: tuple[str, ...] | None = None
+    """Names of the foreground classes that it tells; None: all."""
     fold: int | None = None
     """The fold that is validated on it, where a list of cases tells."""
 
@@ -151,10 +157,16 @@ class Dataset(Record):
     """True: nobody said which cases belong together, but their names do."""
     groups_declared: bool = False
     """True: a user said which cases belong together (group_by)."""
+    sites_inferred: bool = False
+    """True: only the names of folders tell from which hospital or scanner cases are."""
 
     @property
     def training_cases(self) -> tuple[Case, ...]:
         """What folds are made of: all cases but those of an official test set."""
+        return self._training_cases
+
+    @cached_property
+    def _training_cases(self) -> tuple[Case, ...]:  # asked for while each of them is measured
         return tuple(case for case in self.cases if case.split != "test")
 
     def image_paths(self, case: Case) -> tuple[Path, ...]:

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Finding, Fix
 from autoseg.dataset.files import read_label_files
+from autoseg.dataset.formats.lossy import declared_greys
 from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.problems import error_finding
+from autoseg.dataset.stray import with_strays
 from autoseg.errors import AutosegError
 from autoseg.runtime.geometry import Image
 from autoseg.runtime.images import LOSSY_FORMATS, read_mask
@@ -38,19 +40,34 @@ def finite_image(dataset: Dataset, case: Case, image: Image) -> tuple[Image, lis
     is_good = np.isfinite(image.array)
     if is_good.all():
         return image, []
-    count, expected = int(is_good.size - is_good.sum()), "finite numbers in every voxel"
-    found = f"NaN or infinite values in {count} of {is_good.size} voxels"
-    if not is_good.reshape(len(is_good), -1).any(axis=1).all():
+    others = np.array([channel.any() for channel in is_good])
+    finding = finite_finding(dataset, case, int(is_good.size - is_good.sum()), is_good.size, others)
+    if finding.severity == "error":
+        return image, [finding]
+    return Image(_without_nan(image.array, is_good), image.geometry), [finding]
+
+
+def finite_finding(
+    dataset: Dataset, case: Case, count: int, size: int, has_others: NDArray[np.bool_]
+) -> Finding:
+    """Return that `count` of `size` voxels are no numbers; an error where that is not put right.
+
+    Parameters
+    ----------
+    has_others : (C,) bool
+        Whether a channel has other voxels.
+    """
+    expected = "finite numbers in every voxel"
+    found = f"NaN or infinite values in {count} of {size} voxels"
+    if not has_others.all():
         found += ", a channel has no other"
         remedy = "export the file again, or leave the case out"
-        return image, [case_finding("error", case, case.images, found, expected, remedy)]
+        return case_finding("error", case, case.images, found, expected, remedy)
     if "replace_nan" in dataset.reading.fixes:
         found += ", read as the smallest number of their channel"
-        fixed = Image(_without_nan(image.array, is_good), image.geometry)
-        return fixed, [case_finding("note", case, case.images, found, expected, FIXED)]
+        return case_finding("note", case, case.images, found, expected, FIXED)
     remedy = "replace them, e.g. by the value of the background"
-    finding = fixable(case, case.images, found, expected, remedy, "replace_nan")
-    return image, [finding]
+    return fixable(case, case.images, found, expected, remedy, "replace_nan")
 
 
 def label_finding(dataset: Dataset, case: Case, error: AutosegError) -> Finding:
@@ -58,9 +75,11 @@ def label_finding(dataset: Dataset, case: Case, error: AutosegError) -> Finding:
     finding = error_finding(error, case.labels, case.id)
     try:
         fix = _label_fix(dataset, case)
+        if fix is None and dataset.label_paths(case)[0].name.lower().endswith(LOSSY_FORMATS):
+            return _with_greys(dataset, case, finding)
+        if fix is None:
+            return with_strays(dataset, case, finding)
     except AutosegError:
-        return finding
-    if fix is None:
         return finding
     return finding.revised(fix=fix, remedy=with_fix(finding.remedy, fix))
 
@@ -99,7 +118,7 @@ def with_fixes(spec: DatasetSpec, findings: Sequence[Finding]) -> DatasetSpec:
     unclear = {finding.found for finding in findings if finding.fix is None}
     for finding in findings:
         for name, value in (finding.fix or {}).items():
-            if name == "label_map" and finding.found in unclear:
+            if name == "label_map" and any(text.startswith(finding.found) for text in unclear):
                 continue
             before = content.get(name)
             if isinstance(value, dict):
@@ -141,6 +160,16 @@ def _label_fix(dataset: Dataset, case: Case) -> dict[str, Any] | None:
     if is_binary and dataset.labels_declared and is_white:
         return {"label_map": {str(int(values[1])): 1}}
     return None
+
+
+def _with_greys(dataset: Dataset, case: Case, finding: Finding) -> Finding:
+    """Return a finding about a JPEG mask that says how its shades can be declared, if they can."""
+    greys = declared_greys(dataset.label_paths(case)[0], dataset.labels)
+    if greys is None or not dataset.labels_declared or dataset.reading.masks != "values":
+        return finding
+    spec = json.dumps({"labels": greys})
+    text = f"or declare the shades, and every pixel is read as the nearest: {spec}"
+    return finding.revised(remedy=f"{finding.remedy}; {text}")
 
 
 def _white(dtype: np.dtype) -> tuple[int, ...]:

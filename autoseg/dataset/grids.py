@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.dataset.fixes import FIXED, case_finding, fixable
-from autoseg.errors import DatasetError
+from autoseg.errors import DatasetError, counted
 from autoseg.runtime.geometry import Geometry, Image
 from autoseg.runtime.images import same_spacing
 
@@ -111,6 +111,7 @@ def _fit_shape(
     """Return labels of another shape, resampled where that is allowed and makes sense."""
     files = (case.images[0], *case.labels[:1])
     found = f"the image has shape {_times(image.shape)}, the labels {_times(mask.shape)}"
+    found += _missing_slices(image.shape, mask.shape)
     expected = "the same shape for both"
     remedy = "resample the labels to the image's grid, or correct the pairing of the files"
     if box_overlap(image, mask) < MIN_OVERLAP:
@@ -144,6 +145,17 @@ def _fit_turned(
         return mask, [fixable(case, files, found, expected, remedy, "resample_labels")]
     # A header without a place was hardly written on purpose: nothing tells which is right.
     return mask, [case_finding("error", case, files, found, expected, remedy)]
+
+
+def _missing_slices(image: tuple[int, ...], mask: tuple[int, ...]) -> str:
+    """Return how many slices a mask lacks or has in excess, where that is all that differs."""
+    differing = [i for i, (n, m) in enumerate(zip(image, mask, strict=False)) if n != m]
+    if len(image) != len(mask) or len(image) < 3 or len(differing) != 1:
+        return ""
+    (axis,) = differing
+    excess = mask[axis] - image[axis]
+    slices = counted(abs(excess), "slice")
+    return f": {slices} {'more' if excess > 0 else 'fewer'} along axis {axis}"
 
 
 def _turn(first: Geometry, second: Geometry) -> float:

@@ -1,16 +1,18 @@
 """Which cases belong to one patient, animal or sequence, as far as their names tell."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from autoseg.dataset.dataset import Case, Dataset, Finding
+from autoseg.errors import counted
 
 SUBJECTS = (
     "patient|pat|pt|subject|subj|sub|person|participant|volunteer|donor|animal|mouse|monkey|pig|"
-    "specimen|embryo|video|vid|sequence|seq"
+    "specimen|embryo|video|vid|movie|film|sequence|seq"
 )
-"""With a number they name a group, whatever follows: patient012, sub-12, video3."""
+"""With a number or one letter they name a group, whatever follows: patient012, sub-12, movieA."""
 NUMBERED = (
     "frame|frm|fr|slice|slc|sl|layer|plane|page|section|sec|time|timepoint|tp|phase|session|sess|"
     "ses|visit|vis|scan|exam|run|rep|repeat|echo|acq|series|ser|day|week|month|year|followup|fu|"
@@ -22,6 +24,24 @@ VISITS = (
     r"ses-[A-Za-z0-9]+|baseline|followup|bl|fu|(?:19|20)\d\d-?[01]\d-?[0-3]\d"
 )
 """When a patient came: all that tells groups of one patient apart, where a layout tells groups."""
+SIDES = (
+    ("left", "right"),
+    ("l", "r"),
+    ("lh", "rh"),
+    ("od", "os"),
+    ("ed", "es"),
+    ("cc", "mlo"),
+    ("pre", "post"),
+    ("before", "after"),
+    ("baseline", "followup"),
+)
+"""Parts of which a patient has each one: two of a pair make a group of a name without a number."""
+KINDS = (
+    "normal|healthy|benign|malignant|positive|negative|control|diseased|pathologic|cancer|tumou?r|"
+    "lesion|crack|good|bad|real|fake|day|night|image|img|mask|scan|eye|hand|foot|lung|breast|kidney|"
+    "train|training|val|valid|validation|test|testing"
+)
+"""Words that name no patient: what an image shows, and what it is for."""
 LETTERS = "fzt"
 """Parts abbreviated, after a separator: _f00930, _z012."""
 WEAK_LETTERS = "svdxy"
@@ -47,12 +67,16 @@ COLLECTIONS = (
 FEW_GROUPS = 5
 FEW_CASES = 20
 """Fewer groups of more cases are collections, where only a number or a letter tells of them."""
+TILE_STEP = 8
+"""Two last numbers that are multiples of this in all names, from 0 on, are the corners of tiles."""
 SEPARATORS = "-_ ./#()+"
 MAX_SHOWN = 3
 EVERY_CASE_ALONE = "--group-by '(.*)'"
 
 _SUBJECT = re.compile(
-    rf"(?<![A-Za-z])(?:sub-[A-Za-z0-9]+|(?:{SUBJECTS})[-_ ]?\d+(?:[A-Za-z]+(?![A-Za-z0-9]))?)", re.I
+    rf"(?<![A-Za-z])(?:sub-[A-Za-z0-9]+|(?:{SUBJECTS})[-_ ]?\d+(?:[A-Za-z]+(?![A-Za-z0-9]))?|"
+    rf"(?:{SUBJECTS})(?:(?-i:[A-Z])|[-_ ](?-i:[A-Z]|[a-km-qs-z]))(?![A-Za-z0-9]))",
+    re.I,
 )
 _PART = (
     rf"(?:{NUMBERED})[-_ #]?\d+|(?:ses|run|acq|echo|rec|dir|task)-[A-Za-z0-9]+|(?:{PLAIN})|"
@@ -66,9 +90,12 @@ _VISIT = re.compile(rf"(?<![A-Za-z])(?:{VISITS})$", re.I)
 _HEAD = re.compile(rf"^(?:{PLAIN})[-_ ]+", re.I)
 _NUMBERED_HEAD = re.compile(rf"^(?:{_PART})[-_ ]+", re.I)
 _NUMBER = re.compile(rf"[-_ ./#(](?:(?:{COUNTED})[-_ ]?)?(\d+)$", re.I)
+_TILE = re.compile(r"(?P<head>.*?[^-_ ])[-_ ](?P<first>\d+)[-_ x](?P<second>\d+)")
 _KEYED = re.compile(r"([A-Za-z]*)[-_ ]?(\d+)")
 _FIELD = re.compile(r"(?:1[.p]?5|3|7)T(?![A-Za-z0-9])", re.I)
 _YEAR = re.compile(r"(?:19|20)\d\d(?:[01]\d[0-3]\d)?")
+_SIDE = re.compile(rf"[-_ .](?:{'|'.join(word for pair in SIDES for word in pair)})$", re.I)
+_NO_PATIENT = re.compile(rf"(?:{COLLECTIONS}|{KINDS})s?", re.I)
 _COLLECTION = re.compile(COLLECTIONS, re.I)
 _COUNTED_THING = re.compile(COUNTED_THINGS, re.I)
 
@@ -77,23 +104,51 @@ def infer_groups(names: Iterable[str]) -> dict[str, str]:
     """Return the group of each name where names tell of groups; {} where they tell of none.
 
     A group is what several names share when their frames, slices, visits, sides and so on are
-    left out. It has to hold a number that names a patient; plain running numbers are no groups.
+    left out. It has to hold a number that names a patient (or movieA, or both of anna_left and
+    anna_right); plain running numbers are no groups.
     A number at the end may be a part too (12_1, 12_2, 13_1), where it starts anew in each group:
     one that runs on names the case, and what stands before it describes it.
     """
     names = list(names)
+    pictures = _without_tiles(names)
+    if pictures:
+        told = infer_groups(set(pictures.values()))
+        return _shared({name: told.get(picture, picture) for name, picture in pictures.items()})
     sure = {name: _stem(name, _LETTER) for name in names}
     less = {name: _stem(name, _WEAK_LETTER) for name in names}
     less |= _without_numbers(less)
     counting_up = {word for name in names for word, number in _numbers(name) if len(number) == 1}
     less = {name: sure[name] if _ends(stem, counting_up) else stem for name, stem in less.items()}
     are_few = len(set(less.values())) < FEW_GROUPS and len(names) > FEW_CASES
-    stems = sure if are_few else less
-    counts = Counter(stems.values())
+    stems = (sure if are_few else less) | _pairs_of_sides(names)
     if all(_YEAR.search(stem) and not _is_identifier(stem) for stem in stems.values()):
         return {}
-    groups = {name: stem if counts[stem] > 1 else name for name, stem in stems.items()}
-    return groups if 2 <= len(set(groups.values())) < len(groups) else {}
+    return _shared(stems)
+
+
+def _without_tiles(names: Sequence[str]) -> dict[str, str]:
+    """Return the picture of each name where all are of tiles, as img1_0_512 is; {} otherwise."""
+    found = [match for name in names if (match := _TILE.fullmatch(name)) is not None]
+    corners = [{int(match[side]) for match in found} for side in ("first", "second")]
+    are_tiles = all(0 in side and math.gcd(*side) >= TILE_STEP for side in corners)
+    if len(found) < len(names) or not are_tiles:
+        return {}
+    return {match.string: match["head"] for match in found}
+
+
+def _pairs_of_sides(names: Sequence[str]) -> dict[str, str]:
+    """Return the stem of each name without a number that tells a side whose other one is there."""
+    stems: dict[str, str] = {}
+    sides: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        match = _SIDE.search(name)
+        stem = name[: match.start()] if match is not None and not _has_number(name) else ""
+        words = re.split(rf"[{re.escape(SEPARATORS)}]", stem)
+        if match is not None and stem and not any(map(_NO_PATIENT.fullmatch, words)):
+            stems[name] = stem
+            sides[stem].add(match[0][1:].casefold())
+    whole = {stem for stem, found in sides.items() if any({*pair} <= found for pair in SIDES)}
+    return {name: stem for name, stem in stems.items() if stem in whole}
 
 
 def join_visits(groups: Iterable[str]) -> dict[str, str]:
@@ -107,9 +162,14 @@ def join_visits(groups: Iterable[str]) -> dict[str, str]:
         rest = group[: match.start()].rstrip(SEPARATORS) if match is not None else ""
         if _has_number(rest):
             joined[group] = rest
-    counts = Counter(joined.values())
-    joined = {group: rest if counts[rest] > 1 else group for group, rest in joined.items()}
-    return joined if 2 <= len(set(joined.values())) < len(joined) else {}
+    return _shared(joined)
+
+
+def _shared(stems: Mapping[str, str]) -> dict[str, str]:
+    """Return the stems that several names have, else the names; {} if that is all or nothing."""
+    counts = Counter(stems.values())
+    groups = {name: stem if counts[stem] > 1 else name for name, stem in stems.items()}
+    return groups if 2 <= len(set(groups.values())) < len(groups) else {}
 
 
 def _stem(name: str, letter: re.Pattern[str]) -> str:
@@ -223,7 +283,28 @@ def join_groups(
 
 
 def group_findings(dataset: Dataset) -> list[Finding]:
-    """Return a note where groups were inferred, so that a user may confirm or change them."""
+    """Return notes where groups or sites were inferred: a user may confirm or change them."""
+    return [*_inferred_groups(dataset), *_inferred_sites(dataset)]
+
+
+def _inferred_sites(dataset: Dataset) -> list[Finding]:
+    if not dataset.sites_inferred:
+        return []
+    counts = Counter(case.site for case in dataset.cases if case.site is not None)
+    first = sorted(case.images[0] for case in dataset.cases)
+    shown = ", ".join(f"{site}: {counted(n, 'case')}" for site, n in sorted(counts.items()))
+    return [
+        Finding(
+            severity="note",
+            files=(first[0],),
+            found=f"the folders are taken for sites: {shown}",
+            expected="folders of hospitals or scanners, each with several patients",
+            remedy='nothing, if they are; if each is a patient, "group_by": "folder" in a spec',
+        )
+    ]
+
+
+def _inferred_groups(dataset: Dataset) -> list[Finding]:
     if not dataset.groups_inferred:
         return []
     members: dict[str, list[str]] = defaultdict(list)

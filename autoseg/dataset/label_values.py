@@ -5,6 +5,7 @@ Letters in shapes: S spatial axes.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,8 +143,8 @@ def found_labels(values: Iterable[int], ignore: int | None) -> Labels:
             found=f"{len(order)} different values in the masks: {listing(order)}",
             expected=f"at most {MAX_UNDECLARED} values, one a class",
             fix="if the masks were stored as JPEG or resized with interpolation, export them again "
-            "without (PNG, nearest neighbour); if they number instances, merge these to classes; "
-            "else declare the labels in a file given with --spec",
+            "without (PNG, nearest neighbour); if they number instances of one class, declare "
+            '{"threshold": 1} in a spec; else declare the labels in a file given with --spec',
         )
     if len(order) < 2:
         raise DatasetError(
@@ -153,6 +154,27 @@ def found_labels(values: Iterable[int], ignore: int | None) -> Labels:
         )
     names = ("background", *(f"class_{value}" for value in order[1:]))
     return Labels(names=names, values=order, ignore=ignore)
+
+
+def renamed(labels: Labels, names: Mapping[int, str]) -> Labels:
+    """Return classes with the names that a table gives to their values; the background keeps its.
+
+    As they were where two would have one name.
+    """
+    (background, _), *others = zip(labels.names, labels.values, strict=True)
+    told = (background, *(names.get(value, name) for name, value in others))
+    is_clear = len({name.casefold() for name in told}) == len(told)
+    return replace(labels, names=told) if is_clear else labels
+
+
+def as_background(
+    values: Iterable[int], background: int, label_map: Iterable[tuple[int, int]]
+) -> dict[str, int]:
+    """Return what a spec declares to read values as background, beside what is mapped already."""
+    lost = {*values}
+    known = {found: background if meant in lost else meant for found, meant in label_map}
+    found = {value: known.get(value, background) for value in sorted(lost)}
+    return {str(value): meant for value, meant in (known | found).items()}
 
 
 def to_classes(values: NDArray, labels: Labels) -> NDArray:

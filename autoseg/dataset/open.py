@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from autoseg.dataset.annotated import with_annotated
 from autoseg.dataset.case import inspect_case
 from autoseg.dataset.dataset import BROKEN, GONE, Case, Dataset, DatasetSpec, Finding, Reading
 from autoseg.dataset.files import refuse_meaningless
@@ -15,9 +16,11 @@ from autoseg.dataset.formats.format import Format, Layout
 from autoseg.dataset.formats.masks import as_declared
 from autoseg.dataset.formats.registry import find_format, formats
 from autoseg.dataset.groups import infer_groups, join_visits
+from autoseg.dataset.label_values import renamed
 from autoseg.dataset.official import declared_parts
 from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
 from autoseg.dataset.undeclared import find_channels, find_labels
+from autoseg.dataset.unknown import unknown_folder
 from autoseg.dataset.unpaired import pairing_findings
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import FORMATS, file_ending, is_image
@@ -79,8 +82,9 @@ def _assemble(root: Path, spec: DatasetSpec, found_format: Format, layout: Layou
     if not dataset.channels:
         dataset = dataset.revised(channels=find_channels(dataset, found_format))
     if layout.labels is None:
-        dataset = dataset.revised(labels=find_labels(dataset, spec.ignore))
-    return dataset
+        labels = renamed(find_labels(dataset, spec.ignore), layout.label_names)
+        dataset = dataset.revised(labels=labels)
+    return with_annotated(dataset, spec)
 
 
 def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout) -> Dataset:
@@ -117,6 +121,7 @@ def _listed(root: Path, spec: DatasetSpec, found_format: Format, layout: Layout)
         excluded=spec.exclude or {},
         groups_inferred=groups_inferred,
         groups_declared=spec.group_by is not None,
+        sites_inferred=layout.has_inferred_sites,
     )
 
 
@@ -226,15 +231,7 @@ def _find(root: Path, spec: DatasetSpec) -> tuple[Format, Layout]:
     for entry in formats():
         if entry.is_found(root):
             return entry, entry.find_cases(root, spec)
-    entries = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-    shown = ", ".join(entries[:10]) + (", ..." if len(entries) > 10 else "")
-    known = "\n".join(f"{entry.name}: {entry.expects}" for entry in formats())
-    raise DatasetError(
-        found=f"{root} holds {shown or 'nothing'}",
-        expected=f"one of these layouts:\n{known}",
-        fix="point to the folder that holds the data set, name its folders so, "
-        "or declare with --spec where images and masks are",
-    )
+    raise unknown_folder(root)
 
 
 def _groups(layout: Layout, pattern: str | None) -> tuple[list[str], bool]:

@@ -26,6 +26,7 @@ EXAMPLES = {
     "label_map": {"255": 1},
     "threshold": 128,
     "ignore": 255,
+    "annotated": {"liver_*": ["liver"]},
     "orientation": "LPS",
     "group_by": r"(patient\d+)",
     "site_by": "^([a-z]+)",

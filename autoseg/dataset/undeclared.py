@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.big import count_numbers, count_values, open_image
 from autoseg.dataset.case import inspect_image, read_values
 from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.dataset.fixes import grey_threshold, label_finding, with_fix
@@ -16,16 +17,15 @@ from autoseg.dataset.formats.format import Format
 from autoseg.dataset.formats.masks import suggested_labels
 from autoseg.dataset.label_values import MAX_UNDECLARED, found_labels
 from autoseg.dataset.problems import as_error, error_finding
+from autoseg.dataset.swapped import swapped_finding
 from autoseg.errors import AutosegError, DatasetError, counted
-from autoseg.runtime.images import Image
+from autoseg.runtime.geometry import Geometry
 from autoseg.runtime.recipe import Labels
 
 NUM_READERS = 4
 """Threads that look through masks without declared labels: decoding leaves Python's lock."""
 WHITE = 255
 """Foreground in masks of 8 bits that are made to be looked at."""
-CHUNK = 1 << 20
-"""Voxels counted at a time: numpy counts eight bytes each."""
 
 
 class _Values(NamedTuple):
@@ -47,7 +47,11 @@ def find_channels(dataset: Dataset, found_format: Format) -> tuple[str, ...]:
     problems = []
     for case in dataset.training_cases or dataset.cases:
         try:
-            return _channel_names(found_format.read_image(dataset, case))
+            image = open_image(dataset, case)
+            if image is not None:
+                return _channel_names(image.num_channels, image.shape, image.geometry)
+            image = found_format.read_image(dataset, case)
+            return _channel_names(len(image.array), image.shape, image.geometry)
         except AutosegError as error:
             problems.append(error_finding(error, case.images, case.id))
     raise as_error(problems)
@@ -64,6 +68,7 @@ def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
     cases = dataset.training_cases or dataset.cases
     with ThreadPoolExecutor(NUM_READERS) as pool:
         found = list(pool.map(lambda case: _values(dataset, case), cases))
+    _refuse_swapped(dataset, found)
     problems = [
         label_finding(dataset, case, entry.problem)
         for case, entry in zip(cases, found, strict=True)
@@ -88,9 +93,8 @@ def find_labels(dataset: Dataset, ignore: int | None) -> Labels:
         ) from None
 
 
-def _channel_names(image: Image) -> tuple[str, ...]:
-    count = len(image.array)
-    if count == 3 and image.geometry.unit == "pixel" and len(image.shape) > 1:
+def _channel_names(count: int, shape: tuple[int, ...], geometry: Geometry) -> tuple[str, ...]:
+    if count == 3 and geometry.unit == "pixel" and len(shape) > 1:
         return ("red", "green", "blue")
     return ("image",) if count == 1 else tuple(f"channel_{index}" for index in range(count))
 
@@ -100,6 +104,15 @@ def _image_problems(dataset: Dataset) -> list[Finding]:
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda case: inspect_image(dataset, case)[1], dataset.cases)
         return [f for findings in found for f in findings if f.severity == "error"]
+
+
+def _refuse_swapped(dataset: Dataset, found: Sequence[_Values]) -> None:
+    """Raise an error if what should be masks holds images, and the other way round."""
+    if any(entry.problem is None and len(entry.counts) <= MAX_UNDECLARED for entry in found):
+        return
+    swapped = swapped_finding(dataset)
+    if swapped is not None:
+        raise as_error([swapped])
 
 
 def _refuse_grey(case: Case, counts: Sequence[Mapping[int, int]]) -> None:
@@ -154,22 +167,17 @@ def _refuse_mixed(cases: Sequence[Case], found: Sequence[set[int]]) -> None:
 
 def _values(dataset: Dataset, case: Case) -> _Values:
     try:
+        counted = count_values(dataset, case)
+        if counted is not None:
+            return _first_values(*counted)
         mask = read_values(dataset, case, None)
     except AutosegError as error:
         return _Values({}, error)
     if mask is None:
         return _Values({0: 1}, None)
-    values, counts = _count(mask.array.ravel())
+    return _first_values(*count_numbers(mask.array))
+
+
+def _first_values(values: NDArray, counts: NDArray) -> _Values:
     most = 16 * MAX_UNDECLARED
     return _Values(dict(zip(values[:most].tolist(), counts[:most].tolist(), strict=True)), None)
-
-
-def _count(array: NDArray) -> tuple[NDArray, NDArray]:
-    """Return the different values of (N,), rising, and how often they come."""
-    if array.dtype != np.uint8:
-        return np.unique(array, return_counts=True)
-    counts = np.zeros(256, np.int64)  # a third of the time of sorting
-    for start in range(0, len(array), CHUNK):
-        counts += np.bincount(array[start : start + CHUNK], minlength=256)
-    values = np.flatnonzero(counts)
-    return values, counts[values]

@@ -27,7 +27,7 @@ class Made:
             "class_voxels": (24000 - 20, 10, 10),
             "class_components": (0, 1, 1),
             "foreground_means": (100.0 + index,),
-            "class_centres": ((), (0.5, 0.5, 0.4), (0.5, 0.2, 0.7)),
+            "class_centres": ((), (0.5, 0.5, 0.4), (0.5, 0.2, 0.7 + index / 10_000)),
             "border_foreground": 0.0,
             "brightest": (0.001,),
             "thumbnail": f"{index * 0x9E3779B97F4A7C15 % (1 << 64):016x}",

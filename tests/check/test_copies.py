@@ -1,6 +1,9 @@
+import time
 from collections.abc import Callable
 
+from autoseg.check.copies import same_masks as rule
 from autoseg.check.findings import check_fingerprint
+from autoseg.check.subject import Subject
 
 
 def check(made, *cases, group: Callable[[str], str] = str):
@@ -48,3 +51,31 @@ def test_many_sets_of_images_that_look_alike_are_told_in_one_finding(made):
     again = [made.stats(100 + i, thumbnail=case.thumbnail) for i, case in enumerate(cases)]
     (finding,) = check(made, *cases, *again)
     assert finding.found == "21 sets of nearly the same image"
+
+
+def same_masks(made, count, **changes):
+    centres = ((), (0.5, 0.5, 0.4), (0.5, 0.2, 0.7))
+    cases = [made.stats(i, class_centres=centres, **changes) for i in range(count)]
+    return [item for item in check(made, *cases) if "masks show the same" in item.found]
+
+
+def test_one_mask_under_all_names_is_told(made):
+    (finding,) = same_masks(made, 20)
+    assert finding.found.startswith("all 20 masks show the same")
+    assert "nothing, if the object never moves" in finding.remedy
+    assert len(finding.files) == 20
+
+
+def test_few_masks_or_copied_images_do_not_tell_that_masks_are_copies(made):
+    assert same_masks(made, 3) == []
+    assert same_masks(made, 20, content_hash="1") == []
+    assert [f for f in check(made, *made.usual()) if "masks show the same" in f.found] == []
+
+
+def test_equal_masks_of_many_cases_are_found_in_a_moment(made):
+    first = made.stats(0)
+    cases = [first.model_copy(update={"content_hash": str(i)}) for i in range(20_000)]
+    subject = Subject(fingerprint=made.fingerprint(first).model_copy(update={"cases": cases}))
+    start = time.process_time()
+    assert len(rule(subject)) == 1
+    assert time.process_time() - start < 2  # comparing all with all takes 20 s

@@ -347,6 +347,103 @@ def sides(root):
         write_labels(root, array, case=case)
 
 
+def exchanged(root):
+    """Exchange images and masks, keeping the names of files."""
+    for case in every_case():
+        pixels, classes = image(root, case), mask(root, case)
+        write(root, classes, case=case)
+        write_labels(root, pixels, case=case)
+
+
+def folders_exchanged(root):
+    (root / "images").rename(root / "x")
+    (root / "masks").rename(root / "images")
+    (root / "x").rename(root / "masks")
+
+
+def stray(root):
+    array = mask(root)
+    array[0, 1] = 7
+    write_labels(root, array)
+
+
+def specks(root):
+    for case in every_case():
+        array = mask(root, case) * 2
+        array[0, ::8] = 1
+        write_labels(root, array, case=case)
+
+
+def jpeg_of(colours):
+    """Return what stores all masks as JPEG: background, left half and right half of the rings."""
+
+    def make(root):
+        for case in every_case():
+            array = mask(root, case).astype(np.uint8)
+            array[:, 22:] *= 2
+            path = mask_of(root, case)
+            Pillow.fromarray(np.array(colours, np.uint8)[array]).save(
+                path.with_suffix(".jpg"), quality=90
+            )
+            path.unlink()
+
+    return make
+
+
+def a_slice_less(root):
+    write(root, image(root), place())
+    write_labels(root, mask(root)[:-1], place())
+
+
+def a_slice_more(root):
+    write(root, image(root), place())
+    write_labels(root, np.concatenate([mask(root), mask(root)[-1:]]), place())
+
+
+def one_mask_for_all(root):
+    for case in every_case()[1:]:
+        shutil.copy(mask_of(root, "case_000"), mask_of(root, case))
+
+
+def own_masks(root):
+    for index, case in enumerate(every_case()):
+        write_labels(root, np.roll(mask(root, case), index, axis=2), case=case)
+
+
+def second_channels(root):
+    describe(root, channel_names={"0": "T1", "1": "T2"})
+    for case in every_case():
+        path = image_of(root, case)
+        write_image(
+            path.with_name(f"{case}_0001.nii.gz"), Image(image(root, case)[None] + 500, place())
+        )
+
+
+def channels_exchanged(root):
+    first = image_of(root)
+    second = first.with_name(f"{ODD}_0001.nii.gz")
+    first.rename(root / "x.nii.gz")
+    second.rename(first)
+    (root / "x.nii.gz").rename(second)
+
+
+def other_order(root):
+    second_channels(root)
+    channels_exchanged(root)
+
+
+def spaced(usual, odd=None):
+    """Return what stores all cases with a spacing, and one with another."""
+
+    def make(root):
+        for case in every_case():
+            spacing = odd if odd is not None and case == ODD else usual
+            write(root, image(root, case), place(spacing), case)
+            write_labels(root, mask(root, case), place(spacing), case)
+
+    return make
+
+
 FAULTS = {
     # files
     "image missing": Fault(
@@ -477,6 +574,20 @@ FAULTS = {
     "another orientation": Fault(make=reoriented, says="orientation RAS", severity="warning"),
     "an outlier of spacing": Fault(make=coarse, says="unusual spacing", severity="warning"),
     "other axes": Fault(make=flat, says="number of axes 2", remedy="--skip-broken"),
+    "a slice less": Fault(make=a_slice_less, says="1 slice fewer along axis 0", remedy="--fix"),
+    "a slice more": Fault(make=a_slice_more, says="1 slice more along axis 0", remedy="--fix"),
+    "another unit": Fault(
+        make=spaced((1.0, 1.0, 1.0), (0.001, 0.001, 0.001)),
+        says="1000 times smaller than usual",
+        severity="warning",
+        remedy=spaced((1.0, 1.0, 1.0)),
+    ),
+    "a lost spacing": Fault(
+        make=spaced((3.0, 1.0, 1.0), (1.0, 1.0, 1.0)),
+        says="1 x 1 x 1: lost",
+        severity="warning",
+        remedy=spaced((3.0, 1.0, 1.0)),
+    ),
     # intensities
     "NaN": Fault(make=holes(np.nan), says="NaN or infinite values in 5", remedy="--fix"),
     "infinite": Fault(make=holes(-np.inf), says="NaN or infinite values in 5", remedy="--fix"),
@@ -502,8 +613,77 @@ FAULTS = {
         severity="warning",
         remedy={"exclude": {ODD: "a copy"}},
     ),
+    "channels in another order": Fault(
+        make=other_order,
+        says="by their intensities T2, T1",
+        severity="warning",
+        remedy=channels_exchanged,
+    ),
+    "a mask for an image": Fault(
+        make=lambda root: write(root, mask(root).astype(np.float32)),
+        says="one is a copy of the other",
+        severity="warning",
+        remedy={"exclude": {ODD: "a mask"}},
+    ),
     # labels
-    "an undeclared value": Fault(make=undeclared, says="values 7", remedy="--skip-broken"),
+    "images and masks exchanged": Fault(
+        make=exchanged, says="seem to be exchanged", file="case_000"
+    ),
+    "folders exchanged": Fault(
+        make=folders_exchanged,
+        says="seem to be exchanged",
+        file="case_000",
+        data="rings",
+        remedy=folders_exchanged,
+    ),
+    "one mask for all": Fault(
+        make=one_mask_for_all,
+        says="all 12 masks show the same",
+        severity="warning",
+        remedy=own_masks,
+    ),
+    "a stray value": Fault(
+        make=stray,
+        says="in only 1 voxel of 1 case, around 0, 1 (YX)",
+        severity="warning",
+        data="rings",
+        remedy={"label_map": {"7": 0}},
+    ),
+    "traces of an interpolation": Fault(
+        make=specks,
+        says="value 1 (class_1) is scattered",
+        file="case_000",
+        severity="warning",
+        data="rings",
+        remedy={"label_map": {"1": 0}},
+    ),
+    "colours as JPEG": Fault(
+        make=jpeg_of([(0, 0, 0), (255, 0, 0), (0, 200, 255)]),
+        says="stored as JPEG",
+        file="",
+        data="rings",
+    ),
+    "shades as JPEG": Fault(
+        make=jpeg_of([0, 110, 220]), says="stored as JPEG", file="", data="rings"
+    ),
+    "declared shades as JPEG": Fault(
+        make=jpeg_of([0, 110, 220]),
+        says="in a JPEG file",
+        data="rings",
+        spec={"labels": {"background": 0, "a": 110, "b": 220}},
+    ),
+    "no foreground in undeclared masks": Fault(
+        make=lambda root: [
+            write_labels(root, 0 * mask(root, case), case=case) for case in every_case()
+        ],
+        says="only the value 0 in all masks",
+        file="",
+        data="rings",
+        remedy=lambda root: write_labels(root, 1 - mask(root)),
+    ),
+    "an undeclared value": Fault(
+        make=undeclared, says="1 voxel of 1680, the first at 0, 0, 0 (ZYX)", remedy="--skip-broken"
+    ),
     "255 for 1": Fault(make=times_255, says="values 255", remedy="--fix"),
     "broken numbers": Fault(make=broken_numbers, says="broken numbers", remedy="--fix"),
     "NaN in labels": Fault(make=nan_in_labels, says="NaN", remedy="--skip-broken"),

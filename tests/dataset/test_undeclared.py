@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image as Pillow
@@ -6,6 +8,7 @@ from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.problems import DatasetProblems
+from autoseg.errors import DatasetError
 
 
 def masks(root, *values):
@@ -46,3 +49,15 @@ def test_foreground_that_is_1_here_and_255_there_is_one_class(tmp_path):
 def test_other_values_are_classes(tmp_path, values, ignore, classes):
     dataset = open_dataset(masks(tmp_path, *values), DatasetSpec(ignore=ignore), None)
     assert dataset.labels.values == classes
+
+
+def test_what_the_remedy_declares_makes_one_class_of_instances(tmp_path):
+    root = masks(tmp_path, tuple(range(8)))
+    numbers = np.arange(64, dtype=np.uint16).reshape(8, 8)
+    Pillow.fromarray(numbers).save(root / "masks/c0.png")
+    with pytest.raises(DatasetError, match="64 different values") as caught:
+        open_dataset(root, None, None)
+    (told,) = re.findall(r"declare ({.*?}) in", str(caught.value))
+    dataset = open_dataset(root, DatasetSpec.from_json(told, "remedy"), None)
+    assert dataset.labels.values == (0, 1)
+    assert int(read_case(dataset, dataset.cases[0])[1].sum()) == 63

@@ -1,6 +1,6 @@
 """BIDS: sub-*/anat/sub-*_T1w.nii.gz and so on, with masks of the same names under derivatives/.
 
-Masks named `dseg` are maps of values, all others are binary.
+Masks named `dseg` are maps of values, which `*_dseg.tsv` may name; all others are binary.
 """
 
 import json
@@ -19,6 +19,7 @@ from autoseg.dataset.formats.bids_files import (
     find_images,
     find_masks,
 )
+from autoseg.dataset.formats.bids_labels import find_names
 from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.nesting import NUM_LOOKED_AT, Painting, painting
 from autoseg.dataset.formats.peek import binary_threshold, by_class
@@ -73,6 +74,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         problems=(*problems, *(painted.problems if painted else ())),
         channels=kinds if spec.channels is None or len(kinds) > 1 else spec.channels,
         labels=painted.labels if painted else spec_labels(spec),
+        label_names={} if painted else _names(root, chosen),
         reading=Reading(masks="binaries", threshold=threshold) if painted else Reading(),
         has_suffix=len(kinds) > 1,
         columns=people.columns if people else (),
@@ -213,7 +215,14 @@ def _painting(chosen: Chosen, spec: DatasetSpec, threshold: float | None) -> Pai
         return None
     names = tuple(dict.fromkeys(name for found in chosen.values() for name in found))
     paths = [{name: mask.path for name, mask in found.items()} for found in chosen.values()]
-    return painting(names, paths, spec, threshold)
+    whole = [masks for masks in paths if len(masks) == len(names)]  # others are told as problems
+    return painting(names, whole or paths, spec, threshold)
+
+
+def _names(root: Path, chosen: Chosen) -> dict[int, str]:
+    """Return the names of the values of the first map."""
+    first = next((mask for found in chosen.values() for mask in found.values()), None)
+    return find_names(root, first.path) if first is not None else {}
 
 
 def _missing(complete: Images, kinds: Sequence[str], chosen: Chosen) -> list[Problem]:

@@ -16,8 +16,8 @@ from autoseg.dataset.formats.stems import (
     channel_names,
     channel_words,
     home,
+    lone_problems,
     pair_stems,
-    without_mask,
 )
 from autoseg.dataset.label_values import MAX_UNDECLARED, declared_labels, listing, spec_labels
 from autoseg.errors import DatasetError
@@ -80,7 +80,7 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     words, problems = channel_words(root, found.values(), spec)
     cases = []
     for folder, stems in found.items():
-        problems += [without_mask(root, path) for path in stems.alone]
+        problems += lone_problems(root, stems)
         # The value of no class for a folder that is none: refused if a mask shows something.
         value = values.get(_class_of(root, folder), 1 + max(labels.values))
         cases += [

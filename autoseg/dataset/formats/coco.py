@@ -27,7 +27,14 @@ from autoseg.dataset.formats.polygons import (
 )
 from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import DatasetError
-from autoseg.runtime.images import Geometry, Image, is_image, read_extent, smallest_type
+from autoseg.runtime.images import (
+    Extent,
+    Geometry,
+    Image,
+    is_image,
+    read_extent,
+    smallest_type,
+)
 from autoseg.runtime.recipe import Labels
 
 PLACES = ("annotations/*.json", "*.json", "*/*.json")
@@ -122,10 +129,7 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
     path = dataset.label_paths(case)[0]
     content = _load(path)
     part = case.part or ""
-    image = content.images.get(part, {})
-    shape = (int(image.get("height") or 0), int(image.get("width") or 0))
-    if not all(shape):
-        shape = read_extent(dataset.image_paths(case)).shape
+    shape = read_label_extent(dataset, case).shape
     ranks = {number: rank + 1 for rank, (number, _) in enumerate(content.categories)}
     values = np.zeros(shape, smallest_type(np.array([len(ranks)])))
     annotation: Entry = {}
@@ -140,6 +144,15 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
         ) from None
     values = mapped(values[None], dataset.reading.label_map)
     return Image(values, Geometry((1.0, 1.0), unit="pixel"))
+
+
+def read_label_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how large the annotated image is, as it is listed; else as its own header says."""
+    image = _load(dataset.label_paths(case)[0]).images.get(case.part or "", {})
+    shape = (int(image.get("height") or 0), int(image.get("width") or 0))
+    if not all(shape):
+        return read_extent(dataset.image_paths(case))
+    return Extent(1, shape, (1.0, 1.0), "pixel")
 
 
 def _paint(values: NDArray, segmentation: object, value: int) -> None:
@@ -314,4 +327,5 @@ FORMAT = Format(
     is_found=is_found,
     find_cases=find_cases,
     read_labels=read_labels,
+    read_label_extent=read_label_extent,
 )

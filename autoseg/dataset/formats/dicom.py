@@ -4,7 +4,7 @@ Letters in shapes: S spatial axes (ZYX or YX).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from autoseg.dataset.formats.extras import load_package
 from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import declared_labels, spec_labels
 from autoseg.errors import AutosegError, DatasetError
-from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image
+from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image, same_spacing
+from autoseg.runtime.images import read_extent as file_extent
 from autoseg.runtime.recipe import Labels
 
 IMAGES = "images"
@@ -116,6 +117,38 @@ def read_extent(dataset: Dataset, case: Case) -> Extent:
     series = _series(dataset.image_paths(case)[0])
     channels = int(getattr(series.headers[0], "SamplesPerPixel", None) or 1)
     return Extent(channels, series.shape, series.geometry.spacing[-len(series.shape) :])
+
+
+def read_label_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how large the labels of a case are: as its series, where only axes differ.
+
+    A segmentation may leave slices out: its rows and columns tell.
+    """
+    image, path = read_extent(dataset, case), dataset.label_paths(case)[0]
+    if is_dicom(path):
+        return replace(image, num_channels=1, shape=(*image.shape[:-2], *_segment_size(path)))
+    labels = file_extent([path])
+    shape, spacing = labels.shape, labels.spacing
+    if len(shape) == 3 and shape[0] == 1 and len(image.shape) == 2:
+        shape, spacing = shape[1:], spacing[1:]
+    is_turned = sorted(shape) == sorted(image.shape) and same_spacing(
+        sorted(spacing), sorted(image.spacing)
+    )
+    return image if is_turned else replace(labels, shape=shape, spacing=spacing)
+
+
+def _segment_size(path: Path) -> tuple[int, int]:
+    """Return rows and columns of a DICOM segmentation."""
+    pydicom = load_package("pydicom", "dicom")
+    try:
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        return int(header.Rows), int(header.Columns)
+    except Exception as error:  # whatever the package raises
+        raise DatasetError(
+            found=f"{path} has no size: {error}",
+            expected="a DICOM segmentation",
+            fix="export the labels again",
+        ) from error
 
 
 def read_labels(dataset: Dataset, case: Case) -> Image:
@@ -332,4 +365,5 @@ FORMAT = Format(
     read_image=read_image,
     read_labels=read_labels,
     read_extent=read_extent,
+    read_label_extent=read_label_extent,
 )

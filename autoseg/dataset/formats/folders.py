@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec
-from autoseg.dataset.formats.format import Format, Layout
+from autoseg.dataset.formats.format import Format, Layout, Problem
 from autoseg.dataset.formats.listed import SPLITS, SplitName
 from autoseg.dataset.formats.naming import IMAGE_FOLDERS, LABEL_FOLDERS, plain_name, subfolders
 from autoseg.dataset.formats.pairing import (
@@ -80,9 +80,8 @@ def _together(layouts: Mapping[tuple[str, SplitName], Layout]) -> Layout:
     cases, problems = [], []
     for (name, split), layout in layouts.items():
         for problem in layout.problems:
-            files = tuple(f"{name}/{file}" for file in problem.files)
             case_id = problem.case_id if is_unique else _prefixed(name, problem.case_id)
-            problems.append(replace(problem, files=files, case_id=case_id))
+            problems.append(replace(_in_part(name, problem), case_id=case_id))
         for found in layout.cases:
             case_id = found.case_id if is_unique else f"{name}_{found.case_id}"
             cases.append(replace(found, case_id=case_id, split=split))
@@ -93,6 +92,15 @@ def _ids(layout: Layout) -> set[str]:
     """Return the ids of all cases, also of those that lack a file."""
     told = {problem.case_id for problem in layout.problems}
     return {found.case_id for found in layout.cases} | {case_id for case_id in told if case_id}
+
+
+def _in_part(name: str, problem: Problem) -> Problem:
+    """Return a problem whose files are named from the folder that holds the part."""
+    files = tuple(f"{name}/{file}" for file in problem.files)
+    found, remedy = problem.found, problem.remedy
+    for file, whole in zip(problem.files, files, strict=True):
+        found, remedy = found.replace(file, whole), remedy.replace(file, whole)
+    return replace(problem, files=files, found=found, remedy=remedy)
 
 
 def _prefixed(name: str, case_id: str | None) -> str | None:

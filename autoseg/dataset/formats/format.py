@@ -1,6 +1,6 @@
 """What a format is: a way to find the cases of a folder and to read them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -9,6 +9,7 @@ from autoseg.dataset.dataset import Case, Dataset, DatasetSpec, Reading
 from autoseg.dataset.files import read_file_extent, read_image_files, read_label_files
 from autoseg.runtime.images import Extent, Image
 from autoseg.runtime.recipe import Labels
+from autoseg.runtime.voxels import Voxels
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Layout:
     """None: neither declared nor told by the layout."""
     labels: Labels | None = None
     """None: neither declared nor told by the layout: the values found become the classes."""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    """Names of values, where a table has them: of more, perhaps, than the masks hold."""
     reading: Reading = field(default_factory=Reading)
     file_ending: str | None = None
     """Of the label maps that are written; None: as the images have it, or ".nii.gz"."""
@@ -72,6 +75,8 @@ class Layout:
     """Names of images end in `_0000` and so on, the number of the channel."""
     has_listed_groups: bool = False
     """Groups stand in a list that a user wrote, and are left as they are."""
+    has_inferred_sites: bool = False
+    """Only names of folders tell the sites."""
     columns: tuple[str, ...] = ()
     """Columns of a table; where `group_by` or `site_by` names one, the cases have its entries."""
 
@@ -92,3 +97,9 @@ class Format:
     """Values as the data set's labels have them, (1, *S)."""
     read_extent: Callable[[Dataset, Case], Extent] = read_file_extent
     """Channels, axes and spacing of what `read_image` returns, told without reading voxels."""
+    read_label_extent: Callable[[Dataset, Case], Extent] | None = None
+    """The same of `read_labels`; None: the headers of the label files tell, or nothing does."""
+    open_image: Callable[[Dataset, Case], Voxels | None] | None = None
+    """What `read_image` returns, to be read box by box, or None; without it, TIFF files are."""
+    open_labels: Callable[[Dataset, Case], Voxels | None] | None = None
+    """The numbers in a label image, (C, *S), as they stand there; without it, TIFF files."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from autoseg.dataset.dataset import Dataset, DatasetSpec
 from autoseg.dataset.files import colour_codes
 from autoseg.dataset.formats.format import FoundCase, Layout
+from autoseg.dataset.formats.lossy import lossy_suggestion
 from autoseg.dataset.label_values import MAX_UNDECLARED, declared_labels
 from autoseg.errors import AutosegError, DatasetError
 from autoseg.runtime.images import (
@@ -142,6 +143,8 @@ def suggested_labels(dataset: Dataset) -> DatasetError | None:
     paths = [paths[0] for paths in map(dataset.label_paths, dataset.cases) if paths]
     if dataset.reading.masks != "values" or not all(is_image(path) for path in paths):
         return None
+    if paths and all(path.name.lower().endswith(LOSSY_FORMATS) for path in paths):
+        return lossy_suggestion(paths)
     with ThreadPoolExecutor(NUM_READERS) as pool:
         looks = list(pool.map(_look, paths))
     if any(look.is_broken for look in looks):

@@ -1,12 +1,13 @@
 """Which files belong together: images and labels by their names, channels by their suffix."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from autoseg.dataset.formats.format import FoundCase, Layout, Problem
 from autoseg.dataset.formats.naming import Affix, related_affixes
+from autoseg.dataset.formats.partners import join_partners
 from autoseg.runtime.cases import CHANNEL_SUFFIX
 from autoseg.runtime.images import FORMATS, case_stem, is_image
 from autoseg.runtime.recipe import Labels
@@ -59,9 +60,37 @@ def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> P
         by_stem[case_stem(path)].append(path)
     has_suffix = _has_suffix([case_stem(path) for path in image_files], set(by_stem))
     cases, problems = _by_case(image_files, has_suffix=has_suffix)
-    problems += [
+    problems += _labels_twice(by_stem)
+    files = []
+    for case_id in sorted(set(cases) & set(by_stem)):
+        order = sorted(cases[case_id])
+        chosen = tuple(cases[case_id][channel] for channel in order)
+        files.append(CaseFiles(case_id, chosen, tuple(order), by_stem[case_id][0]))
+    without_labels = [
+        Problem.of(f"{images}/{paths[min(paths)].name}", f"no labels {labels}/{case_id}.*", case_id)
+        for case_id, paths in cases.items()
+        if paths and case_id not in by_stem
+    ]
+    without_image = [
+        Problem.of(f"{labels}/{by_stem[stem][0].name}", f"no image {images}/{stem}*", stem)
+        for stem in sorted(set(by_stem) - set(cases))
+    ]
+    problems += join_partners(without_labels, without_image, str)
+    if not image_files:
+        problems = [_no_images(root / images, ending)]
+    return Pairing(
+        files=tuple(files),
+        has_suffix=has_suffix,
+        channels=frozenset(channel for paths in cases.values() for channel in paths),
+        problems=tuple(problems),
+    )
+
+
+def _labels_twice(by_stem: Mapping[str, Sequence[Path]]) -> list[Problem]:
+    """Return the problem of each file of labels whose name another one has."""
+    return [
         Problem.of(
-            f"{labels}/{path.name}",
+            f"{path.parent.name}/{path.name}",
             f"labels of the same name in {paths[0].name}",
             stem,
             remedy=KEEP_ONE,
@@ -69,29 +98,6 @@ def pair_files(root: Path, images: str, labels: str, *, ending: str | None) -> P
         for stem, paths in by_stem.items()
         for path in paths[1:]
     ]
-    files = []
-    for case_id, paths in cases.items():
-        if case_id in by_stem:
-            order = sorted(paths)
-            chosen = tuple(paths[channel] for channel in order)
-            files.append(CaseFiles(case_id, chosen, tuple(order), by_stem[case_id][0]))
-        elif paths:
-            first = paths[min(paths)].name
-            found = f"no labels {labels}/{case_id}.*"
-            problems.append(Problem.of(f"{images}/{first}", found, case_id))
-    alone = sorted(set(by_stem) - set(cases))
-    problems += [
-        Problem.of(f"{labels}/{by_stem[stem][0].name}", f"no image {images}/{stem}*", stem)
-        for stem in alone
-    ]
-    if not image_files:
-        problems = [_no_images(root / images, ending)]
-    return Pairing(
-        files=tuple(sorted(files, key=lambda f: f.case_id)),
-        has_suffix=has_suffix,
-        channels=frozenset(channel for paths in cases.values() for channel in paths),
-        problems=tuple(problems),
-    )
 
 
 def pair_related(root: Path, images: str, labels: str) -> Pairing:
@@ -114,10 +120,20 @@ def pair_related(root: Path, images: str, labels: str) -> Pairing:
             elif first is not None and first != path:
                 what = f"the same name as {first.name}"
                 problems.append(Problem.of(f"{side}/{path.name}", what, case_id, remedy=KEEP_ONE))
-    for side, other, what in ((images, labels, "labels"), (labels, images, "image")):
-        for case_id in sorted(set(found[side]) - set(found[other])):
-            lacks = f"no {what} {other}/{_shown(affixes[other], case_id)}.*"
-            problems.append(Problem.of(f"{side}/{found[side][case_id].name}", lacks, case_id))
+    without_labels, without_image = (
+        [
+            Problem.of(
+                f"{side}/{found[side][case_id].name}",
+                f"no {what} {other}/{_shown(affixes[other], case_id)}.*",
+                case_id,
+            )
+            for case_id in sorted(set(found[side]) - set(found[other]))
+        ]
+        for side, other, what in ((images, labels, "labels"), (labels, images, "image"))
+    )
+    problems += join_partners(
+        without_labels, without_image, lambda name: _shown(affixes[labels], name)
+    )
     cases = sorted(set(found[images]) & set(found[labels]))
     return Pairing(
         files=tuple(

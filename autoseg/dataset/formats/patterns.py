@@ -12,10 +12,11 @@ from autoseg.dataset.dataset import DatasetSpec, Reading
 from autoseg.dataset.formats.format import PAIR, Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.listed import SPLITS
 from autoseg.dataset.formats.nesting import painting
+from autoseg.dataset.formats.partners import join_partners
 from autoseg.dataset.formats.peek import binary_threshold, by_class
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
-from autoseg.runtime.images import FORMATS, is_image
+from autoseg.runtime.images import FORMATS, case_stem, is_image
 
 CASE = "{case}"
 GROUP = "{group}"
@@ -144,7 +145,8 @@ def _pair(
     ]
     images, missing = _images(found, patterns, spec, places)
     labels, absent = _labels_of(images, found_masks, masks, places)
-    problems += [*missing, *absent, *_alone(root, images, found_masks)]
+    alone = _alone(root, images, found_masks)
+    problems += [*missing, *_with_partners(absent, alone, masks, places)]
     cases = {
         case_id: (paths, labels[case_id])
         for case_id, paths in sorted(images.items())
@@ -336,6 +338,20 @@ def _alone(
         for path in paths
         if not (case_id in images or path in is_image_file)
     ]
+
+
+def _with_partners(
+    absent: Sequence[Problem],
+    alone: Sequence[Problem],
+    masks: Mapping[str, MaskPattern],
+    places: Mapping[str, Place],
+) -> list[Problem]:
+    """Return what lacks a mask or an image; where masks have one pattern, with likely partners."""
+    if len(masks) > 1:
+        return [*absent, *alone]
+    pattern = Path(next(iter(masks.values())).pattern.removesuffix(ANY_ENDING))
+    name = case_stem(pattern) if is_image(pattern) else pattern.name
+    return join_partners(absent, alone, lambda case_id: places[case_id].fill(name))
 
 
 def _channels(spec: DatasetSpec) -> tuple[str, ...] | None:

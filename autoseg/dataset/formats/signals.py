@@ -3,6 +3,7 @@
 Signals in .npy files are plain folders. Letters in shapes: L samples.
 """
 
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import TABLE_FORMAT, Extent, Geometry, Image
+from autoseg.runtime.images import read_extent as file_extent
 from autoseg.runtime.recipe import Labels
 
 IMAGES = "images"
@@ -88,7 +90,7 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
     wfdb, path = load_package("wfdb", "signals"), dataset.image_paths(case)[0]
     annotation = dataset.label_paths(case)[0]
     try:
-        header = wfdb.rdheader(_record(path))
+        frequency, length = _timing(wfdb, path)
         marks = wfdb.rdann(
             str(annotation.with_suffix("")),
             annotation.suffix[1:],
@@ -96,17 +98,27 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
         )
     except Exception as error:
         raise _unreadable(annotation, error) from error
-    values = draw_waves(marks.sample, marks.label_store, header.sig_len)
-    return Image(mapped(values[None], dataset.reading.label_map), _geometry(header.fs))
+    values = draw_waves(marks.sample, marks.label_store, length)
+    return Image(mapped(values[None], dataset.reading.label_map), _geometry(frequency))
 
 
 def read_extent(dataset: Dataset, case: Case) -> Extent:
     """Return how long a signal is."""
     if case.part is None:
         return read_file_extent(dataset, case)
-    path = dataset.image_paths(case)[0]
-    header = load_package("wfdb", "signals").rdheader(_record(path))
-    return Extent(1, (header.sig_len,), (1.0 / header.fs,))
+    wfdb, path = load_package("wfdb", "signals"), dataset.image_paths(case)[0]
+    try:
+        frequency, length = _timing(wfdb, path)
+    except Exception as error:  # whatever the package raises
+        raise _unreadable(path, error) from error
+    return Extent(1, (length,), (1.0 / frequency,), "s")
+
+
+def read_label_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how long the labels are: those of a lead as long as the lead."""
+    if case.part is None:
+        return file_extent(dataset.label_paths(case)[:1])
+    return read_extent(dataset, case)
 
 
 def draw_waves(samples: NDArray, codes: NDArray, length: int) -> NDArray[np.uint8]:
@@ -183,7 +195,7 @@ def _find_records(root: Path, spec: DatasetSpec) -> Layout:
         problems=tuple(problems),
         channels=spec.channels or ("signal",),
         labels=spec_labels(spec) or WAVE_LABELS,
-        file_ending=".npy",
+        file_ending=TABLE_FORMAT,  # which keeps the times
     )
 
 
@@ -222,6 +234,19 @@ def _lead_names(header: Any) -> list[str]:  # noqa: ANN401
 def _record(path: Path) -> str:
     """Return what the package calls a record: its header without the ending."""
     return str(path.with_suffix(""))
+
+
+def _timing(wfdb: ModuleType, path: Path) -> tuple[float, int]:
+    """Return samples a second and samples of a record, from the first line of its header.
+
+    The package also reads the lines of all signals, which takes most of the time of a short case.
+    """
+    lines = (line.split("#")[0].split() for line in path.read_text("latin-1").splitlines())
+    fields = next((line for line in lines if line), [])
+    with suppress(ValueError, IndexError):  # fields may be left out
+        return float(fields[2].split("/")[0]), int(fields[3])
+    header = wfdb.rdheader(_record(path))
+    return header.fs, header.sig_len
 
 
 def _geometry(frequency: float) -> Geometry:
@@ -278,4 +303,5 @@ FORMAT = Format(
     read_image=read_image,
     read_labels=read_labels,
     read_extent=read_extent,
+    read_label_extent=read_label_extent,
 )

@@ -15,6 +15,7 @@ from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.instances import OBJECT, object_labels
 from autoseg.dataset.formats.listed import SPLITS
 from autoseg.dataset.formats.naming import IMAGE_FOLDERS, image_files, plain_name, subfolders
+from autoseg.dataset.formats.partners import join_partners
 from autoseg.dataset.formats.peek import binary_threshold
 from autoseg.dataset.label_values import spec_labels
 from autoseg.runtime.images import LOSSY_FORMATS, case_stem, file_ending
@@ -28,6 +29,14 @@ SUFFIX = re.compile(
 """Name of a mask; several masks of one case are numbered."""
 WORD = re.compile(r"[_\-. ]")
 """What separates the name of a case from that of a channel."""
+FOLDER = "folder"
+"""What `group_by` or `site_by` says where it means the folder of a case."""
+_PLACE = "site|cent(?:er|re)|hospital|clinic"
+SITE = re.compile(
+    rf"(?i:{_PLACE}|scanner|vendor|institut(?:e|ion))(?:[-_ ]?(?:\d+|[A-Z][A-Za-z]*)|[-_ ][a-z]+)"
+    rf"|[A-Za-z]+[-_ ](?i:{_PLACE})|[A-Za-z]*[a-z](?:Site|Cent(?:er|re)|Hospital|Clinic)"
+)
+"""Name of a folder that holds what one hospital or scanner made: site1, Hospital_A, city-clinic."""
 MASK_ENDINGS = (".gif", ".png", ".bmp", ".tif", ".tiff")
 """Of two pictures of one name, the mask is the one whose ending stands first here."""
 NUM_LOOKED_AT = 16
@@ -70,7 +79,7 @@ def home(folder: Path) -> Path:
 
 
 def find_cases(root: Path, spec: DatasetSpec) -> Layout:
-    """Return the pairs of the folder, or of all folders in it: several are the groups then."""
+    """Return the pairs of the folder, or of all folders in it: several are groups, or sites."""
     folders = [root] if image_files(root) else [home(folder) for folder in subfolders(root)]
     found = {folder: pair_stems(image_files(folder)) for folder in folders}
     found = {folder: stems for folder, stems in found.items() if _is_used(root, folder, stems)}
@@ -79,16 +88,19 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
     labels = object_labels(spec) if has_objects else spec_labels(spec)
     value = labels.values[1] if labels is not None and has_objects else 1
     names = case_names(root, found)
+    meaning = _meaning(root, found, spec)
     cases = []
     for folder, stems in found.items():
-        problems += [without_mask(root, path) for path in stems.alone]
+        told = dict.fromkeys(meaning, _group(root, folder))
+        problems += lone_problems(root, stems)
         cases += [
             FoundCase(
                 case_id=names[folder, case.stem],
                 images=tuple(case.images[word] for word in words),
                 labels=case.masks,
                 paint=(value,) * len(case.masks) if has_objects else (),
-                group=_group(root, folder) if len(found) > 1 else None,
+                group=told.get("group"),
+                site=told.get("site"),
                 split=SPLITS.get(_first(root, folder).lower()),
             )
             for case in stems.cases
@@ -100,7 +112,23 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         channels=spec.channels or channel_names(words),
         labels=labels,
         reading=_object_reading(found.values(), spec) if has_objects else Reading(),
+        columns=(FOLDER,) if meaning else (),
+        has_inferred_sites="site" in meaning and spec.site_by is None,
     )
+
+
+def _meaning(root: Path, found: Iterable[Path], spec: DatasetSpec) -> tuple[str, ...]:
+    """Return what the folders are: "group", "site", both, or nothing where there is one alone."""
+    names = [name for folder in found if (name := _group(root, folder)) is not None]
+    if len({*found}) < 2:
+        return ()
+    declared = tuple(
+        field for field, by in (("group", spec.group_by), ("site", spec.site_by)) if by == FOLDER
+    )
+    if declared:
+        return declared
+    is_site = spec.site_by is None and all(SITE.fullmatch(name) for name in names)
+    return ("site",) if names and is_site else ("group",)
 
 
 def _object_reading(found: Iterable[Stems], spec: DatasetSpec) -> Reading:
@@ -214,8 +242,29 @@ def _is_mostly_pairs(files: Sequence[Path]) -> bool:
     return bool(stems.cases) and 2 * len(stems.alone) <= len(files)
 
 
-def without_mask(root: Path, path: Path) -> Problem:
-    """Return the problem of an image that no mask belongs to."""
+def lone_problems(root: Path, stems: Stems) -> list[Problem]:
+    """Return the problems of the files of a folder that do not pair, with likely partners."""
+    masks = [path for path in stems.alone if _looks_like_mask(path, stems.cases)]
+    ends = Counter(
+        case_stem(path).removeprefix(case.stem) for case in stems.cases for path in case.masks
+    )
+    end = ends.most_common(1)[0][0] if ends else ""
+    images = [_without_mask(root, path) for path in stems.alone if path not in masks]
+    return join_partners(
+        images, [_without_mask(root, path) for path in masks], lambda name: name + end
+    )
+
+
+def _looks_like_mask(path: Path, cases: Iterable[StemCase]) -> bool:
+    """Return whether a file is named like a mask, or of the kind that only masks are here."""
+    masks = {file_ending(mask) for case in cases for mask in case.masks}
+    images = {file_ending(image) for case in cases for image in case.images.values()}
+    is_named = SUFFIX.fullmatch(case_stem(path)) is not None
+    return is_named or file_ending(path) in masks - images
+
+
+def _without_mask(root: Path, path: Path) -> Problem:
+    """Return the problem of a file that has no partner."""
     return Problem.of(path.relative_to(root).as_posix(), "no mask of this name", case_stem(path))
 
 

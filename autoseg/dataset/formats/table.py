@@ -29,7 +29,7 @@ PREFIXES = ("mask_", "label_")
 """Of columns with binary masks; the rest is the name of the class."""
 IDS = ("id", "case_id", "case")
 GROUPS = ("group", "patient", "patient_id", "subject", "subject_id")
-SITES = ("site",)
+SITES = ("site", "hospital", "center", "centre", "institution", "scanner")
 FORM = (
     'columns "image" (or "image_<channel>", one a channel) and "label" (or "mask_<class>", one a '
     'class), and where they are known "id", "group", "site", "split", "fold"'

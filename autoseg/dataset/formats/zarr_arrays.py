@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from autoseg.dataset.dataset import Case, Dataset, DatasetSpec
 from autoseg.dataset.files import read_label_files, values_of
@@ -17,7 +18,11 @@ from autoseg.dataset.formats.extras import load_package
 from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import AutosegError, DatasetError
+from autoseg.runtime.big_pictures import open_indices
+from autoseg.runtime.crop import Box
 from autoseg.runtime.images import Extent, Geometry, Image, case_stem, is_image
+from autoseg.runtime.images import read_extent as file_extent
+from autoseg.runtime.voxels import Voxels
 
 IMAGES = "images"
 LABELS = ("labels", "masks")
@@ -132,11 +137,21 @@ def read_image(dataset: Dataset, case: Case) -> Image:
 
 def read_extent(dataset: Dataset, case: Case) -> Extent:
     """Return how large an image is, from its metadata."""
-    path = dataset.image_paths(case)[0]
+    return _extent(dataset.image_paths(case)[0])
+
+
+def read_label_extent(dataset: Dataset, case: Case) -> Extent:
+    """Return how large a label image is, from its metadata or header."""
+    path = dataset.label_paths(case)[0]
+    return file_extent([path]) if is_image(path) and not path.is_dir() else _extent(path)
+
+
+def _extent(path: Path) -> Extent:
     level = _open(path)
     channels = 1 if level.channel_axis is None else level.array.shape[level.channel_axis]
     shape = tuple(level.array.shape[axis] for axis in level.space)
-    return Extent(channels, shape, _geometry(path, level).spacing)
+    geometry = _geometry(path, level)
+    return Extent(channels, shape, geometry.spacing, geometry.unit)
 
 
 def read_labels(dataset: Dataset, case: Case) -> Image:
@@ -151,6 +166,30 @@ def read_labels(dataset: Dataset, case: Case) -> Image:
     if is_image(path) and not path.is_dir():
         return read_label_files(dataset, case)
     return values_of(dataset, path, _read(path))
+
+
+def open_image(dataset: Dataset, case: Case) -> Voxels:
+    """Return an image whose chunks are read when they are needed."""
+    return _voxels(dataset.image_paths(case)[0])
+
+
+def open_labels(dataset: Dataset, case: Case) -> Voxels | None:
+    """Return the same of a label image; of a file, only where it is a TIFF."""
+    path = dataset.label_paths(case)[0]
+    return open_indices(path) if is_image(path) and not path.is_dir() else _voxels(path)
+
+
+def _voxels(path: Path) -> Voxels:
+    level = _open(path)
+    shape, chunks = level.array.shape, level.array.chunks
+    return Voxels(
+        num_channels=1 if level.channel_axis is None else shape[level.channel_axis],
+        shape=tuple(shape[axis] for axis in level.space),
+        dtype=_kind(level.array.dtype),
+        geometry=_geometry(path, level),
+        part_shape=tuple(chunks[axis] for axis in level.space),
+        read=lambda box: _read_box(path, level, box),
+    )
 
 
 def _has_stores(folder: Path) -> bool:
@@ -185,9 +224,16 @@ def _labels_inside(path: Path, wanted: str | None) -> list[Path]:
 
 def _read(path: Path) -> Image:
     level = _open(path)
-    kinds = [axis.kind for axis in level.axes]
+    whole = tuple((0, level.array.shape[axis]) for axis in level.space)
+    return Image(_read_box(path, level, whole), _geometry(path, level))
+
+
+def _read_box(path: Path, level: _Level, box: Box) -> NDArray:
+    """Return (C, *S) of a box along the spatial axes."""
+    spans = dict(zip(level.space, box, strict=True))
     index = tuple(
-        slice(None) if kind == "channel" or i in level.space else 0 for i, kind in enumerate(kinds)
+        slice(*spans[i]) if i in spans else slice(None) if axis.kind == "channel" else 0
+        for i, axis in enumerate(level.axes)
     )
     try:
         array = np.asarray(level.array[index])
@@ -204,8 +250,12 @@ def _read(path: Path) -> Image:
     else:
         dropped = sum(isinstance(item, int) for item in index[: level.channel_axis])
         array = np.moveaxis(array, level.channel_axis - dropped, 0)  # (C, *S)
-    kind = np.uint8 if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
-    return Image(np.ascontiguousarray(array.astype(kind, copy=False)), _geometry(path, level))
+    return np.ascontiguousarray(array.astype(_kind(array.dtype), copy=False))
+
+
+def _kind(dtype: np.dtype) -> np.dtype:
+    """Return the type of numbers that is given out: in this machine's order, no truth values."""
+    return np.dtype(np.uint8) if dtype.kind == "b" else dtype.newbyteorder("=")
 
 
 def _geometry(path: Path, level: _Level) -> Geometry:
@@ -311,4 +361,7 @@ FORMAT = Format(
     read_image=read_image,
     read_labels=read_labels,
     read_extent=read_extent,
+    read_label_extent=read_label_extent,
+    open_image=open_image,
+    open_labels=open_labels,
 )

@@ -5,6 +5,7 @@ from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats import bids
 from autoseg.dataset.open import open_dataset
+from autoseg.dataset.problems import DatasetProblems
 from autoseg.errors import DatasetError
 from autoseg.runtime.images import Geometry, Image, write_image
 
@@ -291,3 +292,57 @@ def test_the_grey_matter_challenge_opens_as_it_lies_there(data):
     assert {region.name for region in dataset.labels.regions} == {"seg", "gmseg"}
     _, classes = read_case(dataset, dataset.cases[0])
     assert np.bincount(classes.ravel()).tolist()[1:] == [2889, 690]
+
+
+TISSUES = CORD + GREY
+
+
+def tissue_set(root):
+    for subject in ("sub-01", "sub-02"):
+        image(root, subject, "T2w")
+        mask(root, subject, "desc-tissue_dseg", TISSUES)
+    return root / "derivatives"
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("desc-tissue_dseg.tsv", "index\tname\n0\tbg\n1\twhite\n2\tgrey\n7\tnowhere\n"),
+        ("labels/sub-01/anat/sub-01_desc-tissue_dseg.tsv", "index\tname\n1\twhite\n2\tgrey\n"),
+        ("labels/dseg.tsv", "index\tcolor\tname\n1\t#fff\twhite\n2\t#000\tgrey\n"),
+        ("desc-tissue_dseg.json", '{"LabelMap": {"1": "white", "2": "grey"}}'),
+        ("dseg.json", '{"Sources": ["x"], "labels": {"white": 1, "grey": 2}}'),
+    ],
+)
+def test_a_table_names_the_values_of_maps(tmp_path, place, text):
+    path = tissue_set(tmp_path) / place
+    path.write_text(text)
+    dataset = open_dataset(tmp_path, None, None)
+    assert dataset.labels.names == ("background", "white", "grey")
+    assert dataset.labels.values == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("place", "text"),
+    [
+        ("desc-lesion_dseg.tsv", "index\tname\n1\twhite\n2\tgrey\n"),
+        ("dseg.tsv", "index\tname\n1\tsame\n2\tsame\n"),
+        ("dseg.tsv", "index\tname\none\twhite\n"),
+        ("dseg.json", '{"Manual": true}'),
+        ("dseg.json", "no JSON"),
+    ],
+)
+def test_tables_of_something_else_name_nothing(tmp_path, place, text):
+    (tissue_set(tmp_path) / place).write_text(text)
+    labels = open_dataset(tmp_path, None, None).labels
+    assert labels.names == ("background", "class_1", "class_2")
+
+
+def test_a_mask_that_one_case_lacks_does_not_change_what_the_masks_are(tmp_path):
+    path = cord_set(tmp_path) / "derivatives" / "labels" / "sub-01" / "anat"
+    (path / "sub-01_T2w_seg-manual.nii.gz").unlink()
+    with pytest.raises(DatasetProblems) as caught:
+        open_dataset(tmp_path, None, None)
+    assert [problem.case for problem in caught.value.findings] == ["sub-01"]
+    dataset = open_dataset(tmp_path, DatasetSpec(exclude={"sub-01": "no cord"}), None)
+    assert {region.name for region in dataset.labels.regions} == {"seg", "gmseg"}

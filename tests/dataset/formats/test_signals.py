@@ -1,4 +1,6 @@
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +66,7 @@ def test_each_lead_is_a_case_and_a_record_is_a_group(records):
     assert {case.group for case in dataset.cases} == {"1", "2"}
     assert dataset.cases[1].part == "V1"
     assert dataset.labels.names == ("background", "P", "QRS", "T")
-    assert dataset.file_ending == ".npy"
+    assert dataset.file_ending == ".csv"
 
 
 def test_a_lead_has_its_unit_its_spacing_and_its_waves(records):
@@ -218,3 +220,20 @@ def test_a_table_of_times_may_not_skip(tmp_path):
     path.write_text("time;a\n0;1\n1;2\n2;2\n4;4\n")
     with pytest.raises(AutosegError, match="uneven"):
         read_image([path])
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("r 1 500/1000(3) 40\n", (500.0, 40)), ("# remark\n\nr/2 1 250.5 40\n", (250.5, 40))],
+)
+def test_the_times_of_a_record_are_read_from_one_line(tmp_path, line, expected):
+    (tmp_path / "r.hea").write_text(line)
+    unused: Any = None
+    assert signals._timing(unused, tmp_path / "r.hea") == expected
+
+
+def test_times_that_a_record_leaves_out_are_asked_of_the_package(tmp_path):
+    (tmp_path / "r.hea").write_text("r 1\n")
+    header = SimpleNamespace(fs=250, sig_len=7)
+    wfdb: Any = SimpleNamespace(rdheader=lambda _: header)
+    assert signals._timing(wfdb, tmp_path / "r.hea") == (250, 7)

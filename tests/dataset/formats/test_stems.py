@@ -5,6 +5,7 @@ from PIL import Image as Pillow
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats.stems import is_found, pair_stems
+from autoseg.dataset.groups import group_findings
 from autoseg.dataset.open import open_dataset
 from autoseg.errors import DatasetError
 
@@ -98,6 +99,53 @@ def test_numbered_folders_are_groups(tmp_path):
         "patient2_later": "patient2",
         "patient2_scan": "patient2",
     }
+
+
+def hospitals(root, *names):
+    for name in names:
+        write(root / name, *(f"p{i}{end}" for i in (1, 2) for end in (".tif", "_mask.tif")))
+    return root
+
+
+@pytest.mark.parametrize(
+    "names", [("site1", "site2"), ("Hospital_A", "Hospital_B"), ("scannerX", "city-clinic")]
+)
+def test_folders_called_like_sites_are_sites_to_be_confirmed(tmp_path, names):
+    dataset = open_dataset(hospitals(tmp_path, *names), None, None)
+    assert {case.site for case in dataset.cases} == set(names)
+    assert len({case.group for case in dataset.cases}) == 4
+    (note,) = group_findings(dataset)
+    assert note.severity == "note"
+    assert f"{names[0]}: 2 cases" in note.found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("site1_patient1", "site2_patient2"),
+        ("clinical_01", "clinical_02"),
+        ("centerline", "parasite"),
+        ("centers", "websites"),
+    ],
+)
+def test_folders_of_patients_or_things_are_no_sites(tmp_path, names):
+    dataset = open_dataset(hospitals(tmp_path, *names), None, None)
+    assert {case.site for case in dataset.cases} == {None}
+    assert {case.group for case in dataset.cases} == set(names)
+
+
+def test_a_spec_says_whether_folders_are_sites_or_groups(tmp_path):
+    hospitals(tmp_path, "north", "south")
+    groups = open_dataset(tmp_path, None, None)
+    assert {case.group for case in groups.cases} == {"north", "south"}
+    assert {case.site for case in groups.cases} == {None}
+    sites = open_dataset(tmp_path, DatasetSpec(site_by="folder"), None)
+    assert [case.site for case in sites.cases] == ["north", "north", "south", "south"]
+    assert len({case.group for case in sites.cases}) == 4
+    assert group_findings(sites) == []
+    patients = open_dataset(hospitals(tmp_path / "b", "site1", "site2"), None, "folder")
+    assert {case.group for case in patients.cases} == {"site1", "site2"}
+    assert {case.site for case in patients.cases} == {None}
 
 
 def test_a_single_folder_is_no_group(tmp_path):

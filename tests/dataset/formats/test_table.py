@@ -197,3 +197,8 @@ def test_tables_about_other_things_do_not_make_the_layout(root):
     (root / "scans").rename(root / "images")
     (root / "truth").rename(root / "masks")
     assert open_dataset(root, None, None).layout == "folders"
+
+
+def test_a_column_of_hospitals_tells_sites(root):
+    table(root, "image,label,hospital", "scans/{n}.png,truth/{n}.png,north")
+    assert {case.site for case in open_dataset(root, None, None).cases} == {"north"}

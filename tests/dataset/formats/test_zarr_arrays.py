@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from autoseg.dataset import big
 from autoseg.dataset.case import inspect_case, read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats import zarr_arrays
@@ -8,6 +9,8 @@ from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.open import open_dataset
 from autoseg.errors import DatasetError
 from autoseg.fingerprint.measure import measure_case
+from autoseg.fingerprint.measure_big import measure
+from autoseg.runtime.crop import box_slices
 
 zarr = pytest.importorskip("zarr", reason="needs the extra zarr")
 
@@ -183,3 +186,32 @@ def test_labels_of_equal_channels_are_one_map_and_others_are_refused(tmp_path):
     dataset = open_dataset(tmp_path / "b", spec, None)
     with pytest.raises(DatasetError, match="2 different channels"):
         read_case(dataset, dataset.cases[0])
+
+
+@pytest.mark.parametrize("axes", ["czyx", "zcyx", "yx", "tczyx"])
+def test_boxes_are_read_from_their_chunks(tmp_path, axes, monkeypatch):
+    monkeypatch.setattr(big, "BIG_BYTES", 100)
+    sizes = {"t": 1, "c": 2, "z": 6, "y": 20, "x": 24}
+    shape = [sizes[axis] for axis in axes]
+    array = numbers(shape)
+    labels = numbers([sizes[axis] for axis in axes if axis in "zyx"], np.uint8, 3)
+    for index in range(2):
+        path = tmp_path / f"case{index}.ome.zarr"
+        write_ome(path, array, axes)
+        write_ome(path / "labels" / "cells", labels, [a for a in axes if a in "zyx"])
+    dataset = open_dataset(tmp_path, None, None)
+    image, classes, findings = inspect_case(dataset, dataset.cases[0])
+    found = big.open_big(dataset, dataset.cases[0])
+    assert found is not None
+    assert list(found.findings) == findings == []
+    assert image is not None
+    assert classes is not None
+    assert found.image is not None
+    assert found.classes is not None
+    assert found.image.geometry == image.geometry
+    box = tuple((n // 4, n - 1) for n in image.shape)
+    inside = box_slices(box)
+    np.testing.assert_array_equal(found.image.read(box), image.array[(slice(None), *inside)])
+    np.testing.assert_array_equal(found.classes.read(box)[0], classes[inside])
+    stats = [read(dataset, dataset.cases[0]).stats for read in (measure, measure_case)]
+    assert stats[0] == stats[1] is not None
