@@ -28,7 +28,8 @@ def import_(
 ) -> None:
     """Look at DATASET, show what is understood, write a spec to edit and a picture of cases.
 
-    Exit code 2 if an error remains, which would stop a plan.
+    Files that do not pair are listed, and left out by the spec. Exit code 2 if an error remains,
+    which would stop a plan.
     """
     from autoseg.cli import display
     from autoseg.cli.main import USER_ERROR
@@ -68,6 +69,7 @@ def content_of(imported: "Imported") -> dict[str, object]:
         ],
         "unknown": unknown(imported),
         "notices": notices(imported),
+        "problems": [item.model_dump(mode="json") for item in imported.problems],
         "errors": [item.model_dump(mode="json") for item in imported.errors],
         "next": next_command(imported),
         "declaration": imported.spec.model_dump(mode="json", exclude_defaults=True),
@@ -85,13 +87,12 @@ def show(imported: "Imported") -> None:
     open_questions = [(line,) for line in import_facts.unknown(imported)]
     if open_questions:
         display.print_table("Not known by looking", ("",), open_questions)
+    display.print_findings(imported.problems)
     for line in import_facts.notices(imported):
         print(line)
     for what, path in _written(imported).items():
         print(f"{what}: {path}" if path else f"no {what}: no case can be read")
     display.print_findings(imported.errors)
-    if not import_facts.can_be_planned(imported):
-        print("signals can be checked; there are no networks for them, so no plan yet")
     print(f"next: {shlex.join(import_facts.next_command(imported))}")
 
 

@@ -13,6 +13,7 @@ from autoseg.dataset.open import list_dataset
 from autoseg.dataset.problems import error_finding, placed
 from autoseg.dataset.spec import load_spec, spec_json
 from autoseg.errors import DatasetError, WorkspaceError
+from autoseg.fingerprint.copies import near_copies
 from autoseg.machine import usable_memory
 from autoseg.pipeline.examining import (
     Examined,
@@ -170,14 +171,17 @@ def _examine(root: Path, spec: DatasetSpec, survey: Survey) -> Examined:
     if dataset is not None:
         findings += reading_notes(dataset)
     if dataset is not None and fingerprint is not None:
+        alike = near_copies(fingerprint.cases)
         findings += check_fingerprint(
             fingerprint,
             dataset.cases,
             labels_declared=dataset.labels_declared,
             orientation=spec.orientation,
+            reading=dataset.reading,
+            alike=alike,
         )
         try:
-            findings += choose_splits(dataset, fingerprint, splits, examined.given)[1]
+            findings += choose_splits(dataset, fingerprint, splits, examined.given, alike)[1]
         except DatasetError as error:
             findings.append(error_finding(error, ()))
     return replace(examined, findings=tuple(findings))

@@ -1,6 +1,6 @@
 """A data set under a spec: opened, measured, and without its broken cases where that is allowed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from autoseg.check.masks import mask_storage
 from autoseg.dataset.dataset import BROKEN, Dataset, DatasetSpec, Finding
 from autoseg.dataset.open import open_dataset
 from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
+from autoseg.dataset.swapped import swapped_finding
 from autoseg.errors import DatasetError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.fingerprint_dataset import survey_dataset
@@ -96,6 +97,8 @@ def measured(examined: Examined, survey: Survey) -> Examined:
     if examined.dataset is None:
         return examined
     fingerprint, findings = survey(examined.dataset)
+    swapped = swapped_finding(examined.dataset) if fingerprint is None else None
+    findings = findings if swapped is None else (swapped,)
     return replace(examined, fingerprint=fingerprint, findings=(*examined.findings, *findings))
 
 
@@ -135,20 +138,25 @@ def _or_skipped(examined: Examined) -> str:
 
 
 def without_broken(examined: Examined) -> DatasetSpec | None:
+    """Return a spec that leaves out each case with an error; see `without_cases`."""
+    return without_cases(examined.spec, examined.errors)
+
+
+def without_cases(spec: DatasetSpec, errors: Sequence[Finding]) -> DatasetSpec | None:
     """Return a spec that leaves out each case with an error, for the first of its errors.
 
     None where errors are not about single cases.
     """
     reasons: dict[str, str] = {}
-    for error in examined.errors:
+    for error in errors:
         if error.case is None:
             return None
         first = error.found.splitlines()[0]
         reasons.setdefault(error.case, f"{BROKEN}{first[:REASON_LENGTH]}")
-    excluded = {**reasons, **(examined.spec.exclude or {})}
-    if not reasons or excluded == examined.spec.exclude:
+    excluded = {**reasons, **(spec.exclude or {})}
+    if not reasons or excluded == spec.exclude:
         return None
-    return examined.spec.revised(exclude=excluded)
+    return spec.revised(exclude=excluded)
 
 
 def has_too_few(examined: Examined) -> bool:

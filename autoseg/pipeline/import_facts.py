@@ -9,8 +9,8 @@ from autoseg.dataset.dataset import Case, Dataset
 from autoseg.errors import counted
 from autoseg.pipeline.import_folders import folders_used
 from autoseg.pipeline.import_look import Look
-from autoseg.pipeline.importing import Imported, Repair
-from autoseg.pipeline.planning import DIMENSIONS
+from autoseg.pipeline.import_open import Repair
+from autoseg.pipeline.importing import Imported
 
 MAX_NAMED = 3
 MAX_NAME = 32
@@ -80,7 +80,10 @@ def notices(imported: Imported) -> list[str]:
         more = len(imported.left_out) - MAX_NAMED
         reasons += f" and {more} more" if more > 0 else ""
         cases = counted(len(imported.left_out), "case")
-        lines.append(f'left out by "exclude" in the spec, a plan would refuse {cases}: {reasons}')
+        lines.append(
+            f'left out by "exclude" in the spec, a plan would refuse {cases}: {reasons}; once '
+            "their files are mended, delete those lines"
+        )
     return lines
 
 
@@ -91,14 +94,9 @@ def samples(imported: Imported) -> str:
 
 def next_command(imported: Imported) -> tuple[str, ...]:
     """Return the words of the command that goes on: a plan, or a check where it would fail."""
-    name = "plan" if can_be_planned(imported) and not imported.errors else "check"
+    name = "check" if imported.errors else "plan"
     spec = str(imported.spec_path)
     return ("autoseg", name, str(imported.dataset_path), "--spec", spec)
-
-
-def can_be_planned(imported: Imported) -> bool:
-    """Return whether there are networks for so many axes."""
-    return all(len(look.shape) in DIMENSIONS for look in imported.looks if look.shape)
 
 
 def unknown(imported: Imported) -> list[str]:
@@ -120,6 +118,11 @@ def unknown(imported: Imported) -> list[str]:
     elif all(case.group == case.id for case in dataset.cases):
         lines.append(
             'which cases belong together (one patient, slide or film): declare "group_by" if any do'
+        )
+    if dataset.sites_inferred:
+        lines.append(
+            'whether the folders are sites: declare "site_by": "folder" if so, '
+            '"group_by": "folder" if each is a patient'
         )
     missing = [field for field in ("task", "source", "licence") if getattr(spec, field) is None]
     if missing:

@@ -39,7 +39,7 @@ def unused_folders(dataset: Dataset) -> list[str]:
     """Return the folders beside those in use that hold no file of any case."""
     files = {Path(name) for case in dataset.cases for name in (*case.images, *case.labels)}
     used = {folder for path in files for folder in (path, *path.parents)}
-    top = sorted(path for path in used if len(path.parts) == 1 and not path.is_absolute())
+    top = sorted(path for path in used if len(path.parts) == 1 and path.name not in ("", ".."))
     beside = [
         path.relative_to(dataset.root)
         for parent in (Path(), *(top if len(top) <= MAX_PLACES else ()))

@@ -13,7 +13,8 @@ from autoseg.dataset.open import open_dataset
 from autoseg.dataset.problems import error_finding
 from autoseg.errors import AutosegError, DatasetError
 from autoseg.fingerprint.fingerprint_dataset import join_measured
-from autoseg.fingerprint.measure import Measured, measure_case
+from autoseg.fingerprint.measure import Measured
+from autoseg.fingerprint.measure_big import measure
 from autoseg.pipeline.examining import MIN_CASES, Examined, without_broken
 from autoseg.pipeline.splitting import SplitOptions, choose_splits, find_given
 
@@ -147,7 +148,7 @@ def _places(dataset: Dataset) -> list[int]:
 
 def _look(dataset: Dataset, case: Case) -> Look:
     """Return what the pixels of a case tell."""
-    measured = measure_case(dataset, case)
+    measured = measure(dataset, case)
     stats = measured.stats
     if stats is None:
         return Look(case=case, findings=measured.findings, measured=measured)

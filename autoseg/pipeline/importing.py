@@ -1,19 +1,13 @@
 """A look at a data set: what was understood, a spec that says it, and what only the user knows."""
 
-import json
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
 from autoseg.dataset.fixes import with_fixes
-from autoseg.dataset.formats.registry import formats
 from autoseg.dataset.open import open_dataset
-from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import spec_json
-from autoseg.errors import AutosegError, DatasetError, WorkspaceError
+from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.pipeline.import_look import (
     Look,
     Looked,
@@ -23,7 +17,7 @@ from autoseg.pipeline.import_look import (
     leave_out_broken,
     look_at,
 )
-from autoseg.pipeline.proposals import unknown_layout
+from autoseg.pipeline.import_open import Repair, open_repaired, repairs_of
 from autoseg.workspace import write_text
 
 SPEC_ENDING = ".json"
@@ -44,16 +38,6 @@ class ImportOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Repair:
-    """Something that the spec now declares because files could not be read without."""
-
-    declared: dict[str, Any]
-    """Fields of the spec."""
-    places: tuple[str, ...]
-    """Ids of cases, or names of files, that need it."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Imported:
     """A data set as understood, and where that was written."""
 
@@ -68,6 +52,8 @@ class Imported:
     repairs: tuple[Repair, ...] = ()
     left_out: tuple[str, ...] = ()
     """Cases that the spec leaves out because a plan would refuse them."""
+    problems: tuple[Finding, ...] = ()
+    """What the spec declares away: files that do not pair, a layout that is not clear."""
     errors: tuple[Finding, ...] = ()
     """What a plan would refuse all the same."""
 
@@ -78,18 +64,17 @@ def import_dataset(options: ImportOptions, on_case: OnCase = lambda *_: None) ->
     Raises
     ------
     AutosegError
-        The layout is unknown (the message proposes patterns), files do not pair, or a file that is
-        to be written exists. Nothing is written then.
+        No case can be understood, or a file that is to be written exists. Nothing is written then.
     """
     start = options.start or DatasetSpec()
     spec_path = picture_path = None
     if options.spec is not None:  # refused before any work where the name is known
         spec_path, picture_path = _outputs(options, options.spec.stem)
-    _require_layout(options.dataset, start)
-    dataset, start, repairs = open_repaired(options.dataset, start)
+    opened = open_repaired(options.dataset, start)
+    dataset = opened.dataset
     if spec_path is None or picture_path is None:
         spec_path, picture_path = _outputs(options, dataset.name)
-    looked, more = _look_repaired(dataset, start, on_case)
+    looked, more = _look_repaired(dataset, opened.spec, on_case)
     dataset = looked.dataset
     spec = find_spec(dataset, looked.spec)
     cases = choose_cases([look for look in looked.looks if look.class_voxels])
@@ -105,8 +90,9 @@ def import_dataset(options: ImportOptions, on_case: OnCase = lambda *_: None) ->
         looks=looked.looks,
         spec_path=spec_path,
         picture_path=picture_path if cases else None,
-        repairs=(*repairs, *more),
-        left_out=looked.left_out,
+        repairs=(*opened.repairs, *more),
+        left_out=(*opened.left_out, *looked.left_out),
+        problems=opened.problems,
         errors=looked.errors,
     )
 
@@ -123,45 +109,7 @@ def _look_repaired(
         looks = look_at(dataset, on_case)
     errors = find_errors(dataset, looks)
     looked = Looked(spec=spec, dataset=dataset, looks=looks, errors=errors)
-    return leave_out_broken(looked, on_case), _repairs(findings)
-
-
-def open_repaired(
-    root: Path, start: DatasetSpec
-) -> tuple[Dataset, DatasetSpec, tuple[Repair, ...]]:
-    """Return a data set and its declaration, with what masks need that can be told by looking.
-
-    Smoothed masks need a threshold, masks in colours or channels the names of these.
-
-    Raises
-    ------
-    DatasetError
-        Something is wrong that no declaration removes.
-    """
-    repairs: tuple[Repair, ...] = ()
-    try:
-        return open_dataset(root, start, None), start, ()
-    except DatasetProblems as error:
-        repaired = with_fixes(start, error.findings)
-        if repaired == start:
-            raise
-        repairs = _repairs(error.findings)
-    except DatasetError as error:
-        labels = _suggested(error)
-        if start.labels is not None or labels is None:
-            raise
-        repaired = start.revised(labels=labels)
-    return open_dataset(root, repaired, None), repaired, repairs
-
-
-def _repairs(findings: Sequence[Finding]) -> tuple[Repair, ...]:
-    """Return what the fixes of findings declare, each with the cases or files that need it."""
-    places: dict[str, dict[str, None]] = defaultdict(dict)
-    for finding in findings:
-        if finding.fix:
-            names = (finding.case,) if finding.case else finding.files
-            places[json.dumps(finding.fix)].update(dict.fromkeys(names))
-    return tuple(Repair(declared=json.loads(fix), places=(*at,)) for fix, at in places.items())
+    return leave_out_broken(looked, on_case), repairs_of(findings)
 
 
 def find_spec(dataset: Dataset, start: DatasetSpec) -> DatasetSpec:
@@ -207,23 +155,6 @@ def declared(dataset: Dataset) -> dict[str, int | tuple[int, ...] | str] | None:
         values = tuple(labels.values[index] for index in region.classes)
         content[region.name] = values[0] if len(values) == 1 else values
     return content
-
-
-def _suggested(error: DatasetError) -> dict[str, int | str] | None:
-    """Return the labels in the last line of a remedy that ends with a declaration."""
-    try:
-        content = json.loads(error.fix.rpartition("\n")[2])
-    except ValueError:
-        return None
-    return content.get("labels") if isinstance(content, dict) else None
-
-
-def _require_layout(root: Path, start: DatasetSpec) -> None:
-    """Require that the folder has a known layout, or that one is declared."""
-    is_declared = any((start.layout, start.images, start.masks, start.table))
-    if is_declared or not root.is_dir() or any(entry.is_found(root) for entry in formats()):
-        return
-    raise unknown_layout(root)
 
 
 def _reads_alike(spec: DatasetSpec, dataset: Dataset) -> bool:

@@ -16,6 +16,7 @@ from autoseg.dataset.formats.registry import formats
 from autoseg.dataset.formats.table import is_case_table
 from autoseg.dataset.spec import spec_json
 from autoseg.errors import AutosegError, DatasetError, counted
+from autoseg.pipeline.case_folders import propose_case_folders
 from autoseg.runtime.images import FORMATS, read_extent
 
 MAX_FILES = 20_000
@@ -26,6 +27,8 @@ MANY_FOLDERS = 6
 MIN_FOLDERS = 2
 """Fewer folders of patients repeat nothing."""
 NUMBERS = {2: "two", 3: "three", 4: "four"}
+SIGNALS = (".csv", ".npy")
+"""Endings of tables, which may hold signals of one dimension."""
 OTHER_ENDINGS = (".dcm", ".npy", ".npz", ".h5", ".svs", ".hea", ".dat", ".csv", ".json", ".zarr")
 """Of files that may hold images or describe them, beside those that are read as images."""
 MASK_WORDS = re.compile(
@@ -79,7 +82,7 @@ def unknown_layout(root: Path) -> DatasetError:
     guess = DatasetSpec(table=tables[0]) if tables else None
     if guess is None and len(files) < MAX_FILES:
         guess = propose_folders(root, files)
-    guess = guess or propose(pairs)
+    guess = guess or propose(pairs) or propose_case_folders(root, files, _is_mask)
     first = _first_words(root, files, tables, pairs)
     fix = "name the folders so, or declare with --spec FILE where images and masks are"
     if guess is not None:
@@ -116,6 +119,9 @@ def _first_words(
     if masks and not MASK_WORDS.search(masks[0].text(" ")):
         return f"nothing is named like masks; {masks[0].text('*')} may be them\n"
     images = [path for path in files if path.name.lower().endswith(FORMATS)]
+    if not images and any(path.suffix.lower() in SIGNALS for path in files):
+        return "a signal is a table with its channels, its labels are another one: images/a.csv \
+and labels/a.csv\n"
     if images and not any(_is_mask(path.relative_to(root)) for path in images):
         return f"no masks found beside the {counted(len(images), 'image')}\n"
     return ""

@@ -107,16 +107,26 @@ def find_given(dataset: Dataset, options: SplitOptions) -> tuple[Dataset, GivenS
 
 
 def choose_splits(
-    dataset: Dataset, fingerprint: Fingerprint, options: SplitOptions, given: GivenSplits | None
+    dataset: Dataset,
+    fingerprint: Fingerprint,
+    options: SplitOptions,
+    given: GivenSplits | None,
+    alike: Sets | None = None,
 ) -> tuple[Splits, tuple[Finding, ...]]:
     """Return the folds, and what a user should know about groups and folds.
+
+    Parameters
+    ----------
+    alike
+        What `near_copies` returns, where it is known: comparing all with all takes long.
 
     Raises
     ------
     DatasetError
         Given folds have copies of an image on both sides; or there are too few groups or sites.
     """
-    same, alike = copies(fingerprint.cases), near_copies(fingerprint.cases)
+    same = copies(fingerprint.cases)
+    alike = near_copies(fingerprint.cases) if alike is None else alike
     groups = group_findings(dataset)
     if given is not None:
         _check(dataset, given, same)

@@ -86,13 +86,38 @@ def check_reading(dataset: Dataset, entry: Format) -> None:
         _check_image(f"{entry.name}: {case.id}: image", image)
         count, expected = len(image.array), len(dataset.channels)
         assert count == expected, f"{case.id}: {count} channels, {expected} in the data set"
-        again = entry.read_image(dataset, case)
-        assert np.array_equal(image.array, again.array), f"{case.id}: another image the second time"
+        _check_again(entry, dataset, case, image)
+        _check_extent(entry, dataset, case, image)
         if case.labels:
             _check_labels(dataset, case, image, entry.read_labels(dataset, case))
         findings = inspect_case(dataset, case)[2]
         errors = [finding for finding in findings if finding.severity == "error"]
         assert not errors, f"{case.id}: {errors}"
+
+
+def check_unreadable(subject: Subject, dataset: Dataset) -> None:
+    """Require an `AutosegError` about an image that is gone, and about one that is cut short.
+
+    One that is cut short may be read all the same, if its end does not matter.
+    """
+    entry, case = subject.entry, dataset.cases[0]
+    for what, damage in (("gone", _delete), ("cut short", _cut)):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder).resolve() / subject.root.name
+            shutil.copytree(subject.root, root)
+            damage(root / case.images[0])
+            try:
+                entry.read_image(dataset.revised(root=root), case)
+            except AutosegError:
+                continue
+            except Exception as error:
+                raise AssertionError(
+                    f"{entry.name}: {type(error).__name__} about an image that is {what}: raise "
+                    f"a DatasetError with found, expected and fix; it was: {error}"
+                ) from error
+            assert what != "gone", (
+                f"{entry.name}: {case.images[0]} is gone, and was read: from where?"
+            )
 
 
 def check_missing_labels(subject: Subject, dataset: Dataset) -> None:
@@ -186,6 +211,48 @@ def _check_labels(dataset: Dataset, case: Case, image: Image, labels: Image) -> 
     assert not unknown, f"{what}: values {sorted(unknown)}, which no class has"
 
 
+def _check_excluded(subject: Subject, root: Path, case: Case) -> None:
+    """Require that a spec can leave out a case whose labels are missing."""
+    spec = subject.spec.revised(layout=subject.entry.name, exclude={case.id: "no labels"})
+    try:
+        open_dataset(root, spec, None)
+    except AutosegError as error:
+        raise AssertionError(
+            f"{subject.entry.name}: {case.id} lacks its labels and cannot be left out: give its "
+            f"`Problem` the case_id {case.id!r}; {error}"
+        ) from None
+
+
+def _check_again(entry: Format, dataset: Dataset, case: Case, image: Image) -> None:
+    """Require the same image again, also where somebody has changed the first one."""
+    before = image.array.copy()
+    if image.array.flags.writeable:
+        image.array[...] = 0
+    is_same = np.array_equal(before, entry.read_image(dataset, case).array)
+    if image.array.flags.writeable:
+        image.array[...] = before
+    assert is_same, f"{case.id}: another image the second time"
+
+
+def _check_extent(entry: Format, dataset: Dataset, case: Case, image: Image) -> None:
+    """Require that what is told without reading voxels is so, if it can be told at all."""
+    try:
+        extent = entry.read_extent(dataset, case)
+    except AutosegError:
+        return
+    told = extent.num_channels, tuple(extent.shape), tuple(extent.spacing)
+    real = len(image.array), tuple(image.shape), tuple(image.geometry.spacing)
+    is_so = told[:2] == real[:2] and np.allclose(told[2], real[2], rtol=1e-3)
+    assert is_so, f"{entry.name}: {case.id}: read_extent told {told}, the image has {real}"
+
+
+def _cut(path: Path) -> None:
+    """Cut the second half off a file, or off the largest one in a folder."""
+    if path.is_dir():
+        path = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 def _delete(path: Path) -> None:
     if path.is_dir():
         shutil.rmtree(path)
@@ -204,6 +271,7 @@ def _told(subject: Subject, root: Path, before: Case) -> str:
     texts = [problem for problem in layout.problems if not isinstance(problem, Problem)]
     assert not texts, f"{subject.entry.name}: problems that are no records of `Problem`: {texts}"
     if layout.problems:
+        _check_excluded(subject, root, before)
         return "\n".join(f"{problem} {problem.case_id}" for problem in layout.problems)
     found = next((case for case in layout.cases if case.case_id == before.id), None)
     if found is not None and layout.reading.masks == "binaries":

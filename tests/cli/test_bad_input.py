@@ -141,6 +141,15 @@ def test_more_folds_than_cases_are_refused_when_asked_for(data, tmp_path, capsys
     assert "4" in refused(capsys, "plan", data, "-w", tmp_path / "w", "--folds", "9")
 
 
+def test_a_budget_that_training_would_refuse_is_refused_before_anything_is_read(
+    data, tmp_path, capsys
+):
+    (data / "dataset.json").unlink()
+    shown = refused(capsys, "plan", data, "-w", tmp_path / "w", "--budget", "40s")
+    assert "at least 49 s" in shown
+    assert not (tmp_path / "w").exists()
+
+
 def test_an_unknown_planner_gets_the_nearest_name(data, capsys):
     assert "'nnunet'" in refused(capsys, "plan", data, "--planner", "nnunett")
 

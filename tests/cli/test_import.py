@@ -1,4 +1,5 @@
 import json
+import shutil
 
 from autoseg.cli.main import main
 from autoseg.testing.layouts import write_folders, write_related_names
@@ -44,15 +45,36 @@ def test_a_second_import_needs_a_word(tmp_path, capsys, monkeypatch):
     assert main(["import", "rings", "--overwrite"]) == 0
 
 
-def test_an_unknown_folder_gets_a_proposal_and_writes_nothing(tmp_path, capsys, monkeypatch):
+def test_an_unknown_folder_gets_a_proposal_to_be_compared(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_related_names(tmp_path / "eyes")
     (tmp_path / "eyes" / "images").rename(tmp_path / "eyes" / "photos")
-    assert main(["import", "eyes"]) == 2
-    message = capsys.readouterr().err
-    assert "photos/*_training.tif (4 files" in message
-    assert '"masks": "1st_manual/{case}_manual1.gif"' in message
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["eyes"]
+    assert main(["import", "eyes"]) == 0
+    shown = capsys.readouterr().out
+    assert "photos/*_training.tif (4 files" in shown
+    assert "compare the picture" in shown
+    spec = json.loads((tmp_path / "eyes.json").read_text())
+    assert spec["masks"] == "1st_manual/{case}_manual1.gif"
+
+
+def test_a_folder_without_masks_writes_nothing(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folders(tmp_path / "rings")
+    shutil.rmtree(tmp_path / "rings" / "masks")
+    assert main(["import", "rings"]) == 2
+    assert "no masks found beside the 4 images" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rings"]
+
+
+def test_an_image_without_mask_is_listed_and_left_out(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_folders(tmp_path / "rings")
+    (tmp_path / "rings" / "masks" / "ring_2.png").unlink()
+    assert main(["import", "rings"]) == 0
+    shown = capsys.readouterr().out
+    assert "images/ring_2.png" in shown
+    assert 'left out by "exclude"' in shown
+    assert main(["check", "rings", "--spec", "rings.json"]) == 0
 
 
 def test_errors_are_shown_and_a_check_comes_next(tmp_path, capsys, monkeypatch):

@@ -27,3 +27,15 @@ def test_many_folders_left_aside_are_counted(tmp_path):
         (tmp_path / f"extra{index}").mkdir()
     text = folders_used(open_dataset(tmp_path, None, None))
     assert text.endswith("not used: extra0/, extra1/, extra2/, extra3/ and 2 more")
+
+
+def test_what_lies_beside_the_data_set_is_not_told(tmp_path):
+    write_folders(tmp_path / "data")
+    (tmp_path / "elsewhere").mkdir()
+    dataset = open_dataset(tmp_path / "data", None, None)
+    cases = [
+        case.revised(images=tuple(f"../data/{name}" for name in case.images))
+        for case in dataset.cases
+    ]
+    text = folders_used(dataset.revised(cases=tuple(cases)))
+    assert "elsewhere" not in text

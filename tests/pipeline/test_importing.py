@@ -16,6 +16,7 @@ from autoseg.pipeline.import_facts import class_rows, facts, next_command, notic
 from autoseg.pipeline.import_look import MAX_LOOKED_AT, Look, choose_cases, look_at
 from autoseg.pipeline.importing import ImportOptions, are_alike, import_dataset
 from autoseg.pipeline.planning import PlanOptions, make_plan
+from autoseg.pipeline.proposals import unknown_layout
 from autoseg.report import first_look
 from autoseg.runtime.images import Geometry, write_labels
 from autoseg.testing.format_contract import tree_hash
@@ -335,11 +336,11 @@ def test_a_threshold_is_told_with_its_files(folder, take):
     assert "masks are cut at 128" in line
 
 
-def test_signals_are_checked_next(folder, take):
+def test_signals_are_planned_next(folder, take):
     LAYOUTS["signals"](folder)
     imported = take()
     assert not imported.errors
-    assert next_command(imported)[1] == "check"
+    assert next_command(imported)[1] == "plan"
 
 
 @pytest.mark.parametrize("name", ["out.png", "out"])
@@ -379,27 +380,29 @@ def rename(folder, **names):
         (folder / old).rename(folder / new)
 
 
-def test_an_unknown_layout_is_described_by_patterns(folder, take, tmp_path):
+def test_an_unknown_layout_is_described_by_patterns(folder):
     write_related_names(folder)
     rename(folder, images="exposures", **{"1st_manual": "truth"})
-    with pytest.raises(DatasetError) as caught:
-        take()
-    assert "exposures/*_training.tif (4 files, 24 x 28)" in caught.value.found
-    assert "truth/*_manual1.gif (4 files, 24 x 28)" in caught.value.found
-    assert not (tmp_path / "out.json").exists()
+    error = unknown_layout(folder)
+    assert "exposures/*_training.tif (4 files, 24 x 28)" in error.found
+    assert "truth/*_manual1.gif (4 files, 24 x 28)" in error.found
 
 
 def test_the_proposal_for_an_unknown_layout_can_be_applied(folder, take):
     write_related_names(folder)
     rename(folder, images="exposures", **{"1st_manual": "truth"})
-    with pytest.raises(DatasetError) as caught:
-        take()
-    proposal = json.loads(caught.value.fix[caught.value.fix.index("{") :])
+    error = unknown_layout(folder)
+    proposal = json.loads(error.fix[error.fix.index("{") :])
     assert proposal == {
         "images": ["exposures/{case}_training.tif"],
         "masks": "truth/{case}_manual1.gif",
     }
-    imported = take(start=DatasetSpec.from_json(json.dumps(proposal), "proposal"))
+    imported = take()
+    (doubt,) = imported.problems
+    assert doubt.severity == "warning"
+    assert "exposures/*_training.tif (4 files" in doubt.found
+    assert '"masks": "truth/{case}_manual1.gif"' in doubt.remedy
+    assert imported.spec.masks == "truth/{case}_manual1.gif"
     assert [case.id for case in imported.dataset.cases] == ["21", "22", "23", "24"]
 
 
@@ -416,8 +419,8 @@ def test_folders_of_patients_are_one_pattern(folder, take):
         take()
 
 
-def proposal_of(caught):
-    return json.loads(caught.value.fix[caught.value.fix.index("{") :])
+def proposal_of(error):
+    return json.loads(error.fix[error.fix.index("{") :])
 
 
 def applied(take, proposal):
@@ -437,9 +440,8 @@ def test_folders_of_a_split_inside_those_of_images_and_masks(folder, take, names
     for place, part in enumerate(("train", "train", "val", "val")):
         name = f"{place if names == 'unique' else place % 2}.png"
         pair(folder / "photos" / part / name, folder / "masks" / part / name, place)
-    with pytest.raises(DatasetError) as caught:
-        take()
-    proposal = proposal_of(caught)
+    error = unknown_layout(folder)
+    proposal = proposal_of(error)
     assert proposal == {
         "images": ["photos/{split}/{case}.png"],
         "masks": "masks/{split}/{case}.png",
@@ -461,9 +463,8 @@ def test_folders_of_patients_that_repeat_names(folder, take, image, mask, num_gr
     for place in range(2 * num_groups):
         at = {"group": f"P{place // 2:02}", "case": str(place % 2)}
         pair(folder / image.format(**at), folder / mask.format(**at), place)
-    with pytest.raises(DatasetError) as caught:
-        take()
-    proposal = proposal_of(caught)
+    error = unknown_layout(folder)
+    proposal = proposal_of(error)
     assert proposal == {"images": [image], "masks": mask}
     cases = applied(take, proposal).cases
     assert [case.group for case in cases] == [f"P{i // 2:02}" for i in range(2 * num_groups)]
@@ -474,11 +475,9 @@ def test_a_table_of_another_name_is_proposed(folder, take):
         pair(folder / "a" / f"{index}.png", folder / "b" / f"{index}.png", index)
     rows = "".join(f"a/{index}.png,b/{index}.png\n" for index in range(3))
     (folder / "data.csv").write_text(f"image,label\n{rows}")
-    with pytest.raises(
-        DatasetError, match=r'data\.csv looks like a table of cases: declare "table"'
-    ) as caught:
-        take()
-    assert proposal_of(caught) == {"table": "data.csv"}
+    error = unknown_layout(folder)
+    assert error.found.startswith('data.csv looks like a table of cases: declare "table"')
+    assert proposal_of(error) == {"table": "data.csv"}
     assert len(applied(take, {"table": "data.csv"}).cases) == 3
 
 
@@ -487,23 +486,69 @@ def test_two_folders_of_masks_are_the_first_thing_told(folder, take):
         for observer in ("1", "2"):
             mask = folder / f"masks_observer{observer}" / f"{index}.png"
             pair(folder / "images" / f"{index}.png", mask, index)
-    with pytest.raises(DatasetError) as caught:
-        take()
+    error = unknown_layout(folder)
     first = 'two mask folders: masks_observer1, masks_observer2: choose one with "masks"'
-    assert caught.value.found.splitlines()[0] == first
-    assert proposal_of(caught)["masks"] == "masks_observer1/{case}.png"
+    assert error.found.splitlines()[0] == first
+    assert proposal_of(error)["masks"] == "masks_observer1/{case}.png"
 
 
 def test_a_folder_of_the_same_names_may_be_masks(folder, take):
     for index in range(3):
         name = f"case_{index}.png"
         pair(folder / "images" / name, folder / "drawn" / name, index)
-    with pytest.raises(DatasetError) as caught:
-        take()
-    assert caught.value.found.startswith("nothing is named like masks; drawn/case_*.png may be")
-    proposal = proposal_of(caught)
+    error = unknown_layout(folder)
+    assert error.found.startswith("nothing is named like masks; drawn/case_*.png may be")
+    proposal = proposal_of(error)
     assert proposal == {"images": ["images/{case}.png"], "masks": "drawn/{case}.png"}
     assert [case.id for case in applied(take, proposal).cases] == ["case_0", "case_1", "case_2"]
+
+
+def test_a_doubt_between_folders_of_labels_is_told_and_the_first_one_proposed(folder, take):
+    for index in range(3):
+        for masks in ("masks", "labels"):
+            pair(folder / "images" / f"{index}.png", folder / masks / f"{index}.png", index)
+    imported = take()
+    (doubt,) = imported.problems
+    assert "labels/ and masks/" in doubt.found
+    assert imported.spec.masks == "labels"
+    assert next_command(imported)[1] == "plan"
+
+
+def test_files_that_do_not_pair_are_listed_and_left_out_of_the_spec(folder, take):
+    for index in range(1, 9):
+        pair(folder / "images" / f"c_{index:03}.png", folder / "masks" / f"c_{index:03}.png", index)
+    (folder / "masks" / "c_002.png").rename(folder / "masks" / "c_2.png")
+    (folder / "masks" / "c_005.png").unlink()
+    imported = take()
+    remedies = {finding.case: finding.remedy for finding in imported.problems}
+    assert remedies["c_002"].startswith("rename masks/c_2.png to c_002.png")
+    assert set(remedies) == {"c_002", "c_005"} == {*(imported.spec.exclude or {})}
+    assert imported.left_out == ("c_002", "c_005")
+    assert len(open_dataset(folder, load_spec(imported.spec_path), None).cases) == 6
+    assert "once their files are mended" in notices(imported)[-1]
+
+
+def test_masks_in_colours_of_which_one_is_misnamed_are_understood(folder, take):
+    for index in range(1, 6):
+        name = f"s{index}.png"
+        pair(folder / "images" / name, folder / "masks" / name, index)
+        colours = np.zeros((16, 16, 3), np.uint8)
+        colours[4:9, index:9] = (128, 0, 64)
+        Pillow.fromarray(colours).save(folder / "masks" / name)
+    (folder / "masks" / "s3.png").rename(folder / "masks" / "S03.png")
+    imported = take()
+    assert imported.left_out == ("s3",)
+    assert "#800040" in (imported.spec.labels or {}).values()
+
+
+def test_a_folder_in_which_nothing_pairs_is_refused_with_all_problems(folder, take, tmp_path):
+    for name in ("cat", "dog"):
+        pair(folder / "images" / f"{name}.png", folder / "masks" / f"x{name}z.png", 0)
+    (folder / "masks" / "xcatz.png").rename(folder / "masks" / "bird.png")
+    (folder / "masks" / "xdogz.png").rename(folder / "masks" / "fish.png")
+    with pytest.raises(DatasetError, match="4 problems"):
+        take()
+    assert not (tmp_path / "out.json").exists()
 
 
 def test_images_without_masks_are_the_first_thing_told(folder, take):

@@ -11,7 +11,7 @@ from autoseg.dataset.formats.format import Format, FoundCase, Layout, Problem
 from autoseg.dataset.formats.registry import find_format, formats
 from autoseg.dataset.label_values import spec_labels
 from autoseg.errors import DatasetError
-from autoseg.runtime.images import Geometry, Image, read_image
+from autoseg.runtime.images import Extent, Geometry, Image, read_image
 from autoseg.testing.contracts import check_format
 from autoseg.testing.layouts import EXTRA_LAYOUTS, LAYOUTS, write_folders, write_related_names
 
@@ -96,14 +96,22 @@ def find_scans(root, spec):
             for path in scans
             if path not in missing
         ),
-        problems=tuple(Problem.of(f"{path.stem}.truth", "missing") for path in missing),
+        problems=tuple(Problem.of(f"{path.stem}.truth", "missing", path.stem) for path in missing),
         channels=spec.channels or ("depth",),
         labels=spec_labels(spec),
     )
 
 
 def read_scan(dataset, case):
-    return Image(np.load(dataset.image_paths(case)[0])[None], PICTURE)
+    path = dataset.image_paths(case)[0]
+    try:
+        return Image(np.load(path)[None], PICTURE)
+    except (OSError, ValueError) as error:
+        raise DatasetError(found=str(error), expected="a whole file", fix="copy it again") from None
+
+
+def read_scan_extent(dataset, case):
+    return Extent(1, read_scan(dataset, case).shape, PICTURE.spacing, "pixel")
 
 
 def read_truth(dataset, case):
@@ -117,6 +125,7 @@ SCANS = Format(
     find_cases=find_scans,
     read_image=read_scan,
     read_labels=read_truth,
+    read_extent=read_scan_extent,
 )
 
 
@@ -157,6 +166,34 @@ def unsteady(root, spec):
 SEEN: list[int] = []
 
 
+def anonymous(root, spec):
+    """Find the cases, and tell problems without their ids."""
+    layout = find_scans(root, spec)
+    problems = tuple(replace(problem, case_id=None) for problem in layout.problems)
+    return replace(layout, problems=problems)
+
+
+def raw_scan(dataset, case):
+    """Read a scan, and let errors of numpy out."""
+    return Image(np.load(dataset.image_paths(case)[0])[None], PICTURE)
+
+
+def forgiving_scan(dataset, case):
+    """Read a scan; nothing where it is gone."""
+    try:
+        return read_scan(dataset, case)
+    except DatasetError:
+        return Image(np.zeros((1, 8, 9)), PICTURE)
+
+
+KEPT: dict[str, Image] = {}
+
+
+def kept_scan(dataset, case):
+    """Read a scan once and hand out the same array ever after."""
+    return KEPT.setdefault(case.id, read_scan(dataset, case))
+
+
 def careless(root, spec):
     """Find the cases and leave a list of them behind."""
     (root / "index.txt").write_text("seen")
@@ -192,6 +229,14 @@ BROKEN = {
         "does not exist",
     ),
     "paints too much": ({"find_cases": with_case(paint=lambda _: (1, 2))}, "paint"),
+    "lets errors out": ({"read_image": raw_scan}, "FileNotFoundError about an image that is gone"),
+    "reads what is gone": ({"read_image": forgiving_scan}, "is gone, and was read"),
+    "hands out what others may change": ({"read_image": kept_scan}, "another image the second"),
+    "tells another extent": (
+        {"read_extent": lambda dataset, case: Extent(1, (9, 8), (1.0, 1.0))},
+        "read_extent told",
+    ),
+    "tells no ids": ({"find_cases": anonymous}, "cannot be left out"),
     "forgets cases": ({"find_cases": forgetful}, "was deleted, and nothing names it"),
     "has no channel axis": (
         {"read_image": reader(lambda image: Image(image.array[0], PICTURE))},
