@@ -10,7 +10,10 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.augment.channels import draw_missing
 from autoseg.augment.intensity import Transform, draw_intensity
+from autoseg.augment.mixing import Donor, Mix, draw_mixes
+from autoseg.augment.sides import SideMirror, draw_side_mirrors
 from autoseg.augment.spatial import Box, Warp, draw_warp
 from autoseg.plan.plan import AugmentationPlan
 
@@ -24,6 +27,12 @@ class Augmentation:
     transforms: tuple[Transform, ...]
     mirrored: tuple[int, ...]
     """Axes of the patch that are reversed at the end."""
+    mixes: tuple[Mix, ...] = ()
+    """What comes from other cases, after the warp and before the intensities."""
+    sides: tuple[SideMirror, ...] = ()
+    """Axes that are reversed at the end, too, and the classes that this swaps."""
+    missing: tuple[int, ...] = ()
+    """Channels that are NaN at the end: absent."""
 
     def source_box(self, start: Sequence[int], patch_size: Sequence[int]) -> Box:
         """Return the box of the image that the patch reads which begins at `start` unchanged."""
@@ -36,6 +45,7 @@ class Augmentation:
         patch_size: Sequence[int],
         *,
         masked_channels: Sequence[int] = (),
+        donors: Sequence[Donor | None] = (),
     ) -> tuple[NDArray[np.float32], NDArray]:
         """Return the image (C, *P) and the labels (*P) of the patch, mirrored views included.
 
@@ -47,14 +57,23 @@ class Augmentation:
             (*P).
         masked_channels
             Channels in which zero means outside the image's nonzero region, and stays zero.
+        donors
+            One for each of `mixes`; None leaves it out: no other case has what it wants.
         """
         image, labels = self.warp.apply(image, labels, patch_size)
+        for mix, donor in zip(self.mixes, donors, strict=True):
+            if donor is not None:
+                mix.apply(image, labels, donor)
         outside = [(image[c], image[c] == 0) for c in masked_channels if self.transforms]
         for transform in self.transforms:
             transform.apply(image)
         for channel, is_outside in outside:
             channel[is_outside] = 0
-        flipped = tuple(axis - len(patch_size) for axis in self.mirrored)
+        image[list(self.missing)] = np.nan
+        for side in self.sides:
+            side.swap(labels)
+        axes = (*self.mirrored, *(side.axis for side in self.sides))
+        flipped = tuple(axis - len(patch_size) for axis in axes)
         return np.flip(image, flipped), np.flip(labels, flipped)
 
 
@@ -64,10 +83,24 @@ def draw_augmentation(
     shape: Sequence[int],
     *,
     mirror_axes: Sequence[int],
+    num_classes: int = 1,
 ) -> Augmentation:
-    """Draw the changes of one patch of `shape` (C, *P)."""
+    """Draw the changes of one patch of `shape` (C, *P).
+
+    Parameters
+    ----------
+    rng, plan, shape
+        What to draw from, what, for which patch.
+    mirror_axes
+        Axes along which mirrored patches are as plausible.
+    num_classes
+        The background included; objects of the others may be pasted.
+    """
     return Augmentation(
-        warp=draw_warp(rng, plan, num_axes=len(shape) - 1),
+        warp=draw_warp(rng, plan, shape[1:]),
         transforms=draw_intensity(rng, plan, shape),
         mirrored=tuple(axis for axis in mirror_axes if rng.random() < plan.mirror_probability),
+        mixes=draw_mixes(rng, plan, shape[1:], num_classes),
+        sides=draw_side_mirrors(rng, plan),
+        missing=draw_missing(rng, plan, shape[0]),
     )

@@ -2,19 +2,22 @@
 
 Each transform is frozen and draws nothing when applied: the same transform gives the same patch.
 The library draws from global generators while it applies, and runs on torch's threads, whose number
-changes its sums; these are numpy, at least as fast, and the same everywhere.
+changes its sums; these are numpy, faster, and the same everywhere.
 
 Letters in shapes: C channels, P axes of the patch.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.special import ndtri
 
+from autoseg.augment.padding import mirrored
 from autoseg.plan.plan import AugmentationPlan
 
 CHANNEL_PROBABILITY = 0.5
@@ -46,10 +49,10 @@ class Noise:
 
     def apply(self, image: NDArray[np.float32]) -> None:
         """Change an image (C, *P) in place."""
-        generator = np.random.Generator(np.random.SFC64(self.seed))
-        noise = generator.standard_normal(image.shape, dtype=np.float32)
-        noise *= np.float32(self.std)
-        image += noise
+        count = image.size
+        raw = np.random.SFC64(self.seed).random_raw(-(-count // 4))
+        levels = np.frombuffer(raw, np.uint16, count).reshape(image.shape)
+        image += (normal_levels() * np.float32(self.std)).take(levels)
 
 
 @final
@@ -64,9 +67,7 @@ class Blur:
         """Change an image (C, *P) in place."""
         for channel, sigmas in zip(image, self.sigmas, strict=True):
             for axis, sigma in enumerate(sigmas):
-                kernel = blur_kernel(sigma)
-                # scipy keeps one line at a time in a buffer, so it may write to what it reads.
-                ndimage.correlate1d(channel, kernel, axis=axis, output=channel, mode="mirror")
+                blur_axis(channel, axis, blur_kernel(sigma))
 
 
 @final
@@ -133,14 +134,14 @@ class Gamma:
     def apply(self, image: NDArray[np.float32]) -> None:
         """Change an image (C, *P) in place."""
         for channel, exponent in zip(image, self.exponents, strict=True):
-            mean, deviation = channel.mean(), channel.std(ddof=1)
-            channel *= self.sign
-            lowest = channel.min()
-            channel -= lowest
-            channel /= max(channel.max(), np.float32(TINY))
+            mean = channel.mean()
+            spread = deviation(channel - mean)
+            lowest, highest = channel.min(), channel.max()
+            channel -= lowest if self.sign > 0 else highest
+            channel *= self.sign / max(highest - lowest, np.float32(TINY))
             np.power(channel, np.float32(exponent), out=channel)
             channel -= channel.mean()
-            channel *= self.sign * deviation / max(channel.std(ddof=1), np.float32(TINY))
+            channel *= self.sign * spread / max(deviation(channel), np.float32(TINY))
             channel += mean
 
 
@@ -168,6 +169,38 @@ def draw_factor(rng: np.random.Generator, limits: tuple[float, float]) -> float:
     return rng.uniform(max(low, 1), high)
 
 
+@cache
+def normal_levels() -> NDArray[np.float32]:
+    """Return equally likely values that together have a normal distribution of deviation 1.
+
+    Looking 16 random bits up among them takes a fifth of the time of drawing normal numbers. They
+    end at 4.3, which one voxel in 60,000 exceeds.
+    """
+    count = 1 << 16
+    levels = ndtri((np.arange(count) + 0.5) / count)
+    return (levels / levels.std()).astype(np.float32)
+
+
+def blur_axis(channel: NDArray[np.float32], axis: int, kernel: NDArray[np.float64]) -> None:
+    """Correlate an array in place with a symmetric kernel along one axis, its ends mirrored."""
+    reach, n = len(kernel) // 2, channel.shape[axis]
+    if axis == channel.ndim - 1:
+        # scipy keeps one line at a time in a buffer, so it may write to what it reads.
+        ndimage.correlate1d(channel, kernel, axis=axis, output=channel, mode="mirror")
+        return
+    lead = (slice(None),) * axis
+    positions = mirrored(np.arange(-reach, n + reach), n)
+    wide = channel.take(positions, axis=axis)
+    channel *= np.float32(kernel[reach])
+    for offset in range(reach):
+        pair = (
+            wide[(*lead, slice(offset, offset + n))]
+            + wide[(*lead, slice(2 * reach - offset, 2 * reach - offset + n))]
+        )
+        pair *= np.float32(kernel[offset])
+        channel += pair
+
+
 def blur_kernel(sigma: float) -> NDArray[np.float64]:
     """Return a Gaussian kernel of odd length whose sum is 1."""
     length = round(sigma * BLUR_TRUNCATE + 0.5)
@@ -175,6 +208,11 @@ def blur_kernel(sigma: float) -> NDArray[np.float64]:
         length += 1 if sigma * BLUR_TRUNCATE + 0.5 >= length else -1
     kernel = np.exp(-0.5 * ((np.arange(length) - length // 2) / sigma) ** 2)
     return kernel / kernel.sum()
+
+
+def deviation(centred: NDArray[np.float32]) -> np.float32:
+    """Return the standard deviation, of n - 1, of values whose mean is 0."""
+    return np.sqrt(np.square(centred).sum() / np.float32(max(centred.size - 1, 1)))
 
 
 def nearest_positions(n: int, size: int) -> NDArray[np.intp]:

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from autoseg.augment.spatial import Box
 from autoseg.runtime.resample import IGNORE
 
+SIGN_AND_NUMBER = np.int32(~0x70000000)
+"""Bits of a widened half-precision number that are not copies of its sign."""
+
 
 class Stored(Protocol):
     """An array in memory or in a file, read by slices."""
@@ -40,7 +43,7 @@ def read_image(
         for (low, high), n in zip(box, stored.shape[1:], strict=True)
     ]
     inner = [slice(int(p.min()), int(p.max()) + 1) for p in positions]
-    values = stored[(slice(None), *inner)].astype(np.float32)
+    values = single(stored[(slice(None), *inner)])
     for axis, (position, part) in enumerate(zip(positions, inner, strict=True), start=1):
         if part.stop - part.start != position.size or position[0] != part.start:
             values = values.take(position - part.start, axis=axis)
@@ -50,6 +53,22 @@ def read_image(
 def read_labels(stored: Stored, box: Box) -> NDArray[np.signedinteger]:
     """Return a box (*S) of labels (*S), IGNORE where it overhangs."""
     return _read_filled(stored, box, None, IGNORE)
+
+
+def single(values: NDArray) -> NDArray[np.float32]:
+    """Return a new array of finite values in single precision.
+
+    Half precision is widened by its bits, which takes a fifth of numpy's own time: the exponent's
+    bias differs by 112, and so do those of the smallest numbers, which have no leading one.
+    """
+    if values.dtype != np.float16:
+        return values.astype(np.float32)
+    bits = np.ascontiguousarray(values).view(np.int16).astype(np.int32)  # the sign goes on
+    bits <<= 13
+    bits &= SIGN_AND_NUMBER
+    wide = bits.view(np.float32)
+    wide *= np.float32(2.0**112)
+    return wide
 
 
 def mirrored(positions: NDArray[np.integer], n: int) -> NDArray[np.integer]:

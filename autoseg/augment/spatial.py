@@ -1,6 +1,7 @@
-"""Rotation and scaling of a training patch: drawn first, so that only the needed box is read.
+"""Rotation, scaling and elastic deformation of a training patch in one interpolation.
 
-The distribution is nnU-Net's (batchgeneratorsv2, SpatialTransform).
+Drawn first, so that only the needed box is read. The distribution of rotation and scale is
+nnU-Net's (batchgeneratorsv2, SpatialTransform).
 
 Letters in shapes: C channels; S changed axes of the source box, P of the patch, D their number; L
 axes before them (the slices of a planar change).
@@ -14,13 +15,14 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.augment.interpolate import Cells, uniform_cells
+from autoseg.augment.elastic import Elastic
+from autoseg.augment.interpolate import Points
 from autoseg.plan.plan import AugmentationPlan
 
 Box = tuple[tuple[int, int], ...]
 """Half-open range of voxels on each axis; may overhang the image."""
 
-PLANES = {2: ((0, 1),), 3: ((1, 2), (2, 0), (0, 1))}
+PLANES = {1: (), 2: ((0, 1),), 3: ((1, 2), (2, 0), (0, 1))}
 """The two axes that each angle turns into each other, by the number of changed axes."""
 
 SLACK = 1e-3
@@ -37,6 +39,8 @@ class Warp:
 
     matrix: tuple[tuple[float, ...], ...]
     """(D, D); empty where nothing changes: such a patch is a plain cut."""
+    elastic: Elastic | None = None
+    """Added to what `matrix` reads."""
 
     def source_box(self, start: Sequence[int], patch_size: Sequence[int]) -> Box:
         """Return the box of the image that the patch reads which begins at `start` unchanged."""
@@ -53,8 +57,7 @@ class Warp:
     ) -> tuple[NDArray[np.float32], NDArray]:
         """Return image (C, *L, *P) and labels (*L, *P) of the patch from those of its source box.
 
-        The image is interpolated linearly. Each voxel gets the label whose indicator, linearly
-        interpolated, is largest; nothing is summed in cells of one label, and those are nearly all.
+        The image is interpolated linearly; a voxel gets the label nearest to the same point.
 
         Parameters
         ----------
@@ -65,51 +68,58 @@ class Warp:
         """
         if not self.matrix:
             return image, labels
-        new_image, new_labels = self._new(image, patch_size), self._new(labels, patch_size)
-        known = uniform_cells(labels, len(self.matrix))
-        for slab, cells in self._slabs(labels.shape, patch_size):
-            for index in np.ndindex(self._leading(image)):
-                new_image[(*index, slab)] = cells.linear(image[index])
-            for index in np.ndindex(self._leading(labels)):
-                new_labels[(*index, slab)] = cells.majority(labels[index], known[index])
-        return new_image, new_labels
+        sizes = self._sizes(patch_size)
+        shape = labels.shape[labels.ndim - len(sizes) :]
+        images, masks = image.reshape(-1, *shape), labels.reshape(-1, *shape)  # (C L, *S), (L, *S)
+        new_images = np.empty((len(images), *sizes), image.dtype)
+        new_masks = np.empty((len(masks), *sizes), labels.dtype)
+        for slab, points in self._slabs(shape, patch_size):
+            new_images[:, slab] = points.linear(images)
+            new_masks[:, slab] = points.nearest(masks)
+        return (
+            new_images.reshape(*image.shape[: image.ndim - len(sizes)], *sizes),
+            new_masks.reshape(*labels.shape[: labels.ndim - len(sizes)], *sizes),
+        )
+
+    def _sizes(self, patch_size: Sequence[int]) -> tuple[int, ...]:
+        """Return the patch's changed axes."""
+        return tuple(patch_size[len(patch_size) - len(self.matrix) :])
 
     def _reach(self, patch_size: Sequence[int]) -> Box:
         """Return for each changed axis what is read, relative to the patch's unchanged start."""
-        sizes = patch_size[len(patch_size) - len(self.matrix) :]
+        sizes = self._sizes(patch_size)
         halves = [(size - 1) / 2 for size in sizes]
+        moved = self.elastic.reach(sizes) if self.elastic else [0.0] * len(sizes)
         reaches = [
-            SLACK + sum(abs(m) * half for m, half in zip(row, halves, strict=True))
-            for row in self.matrix
+            SLACK + more + sum(abs(m) * half for m, half in zip(row, halves, strict=True))
+            for row, more in zip(self.matrix, moved, strict=True)
         ]
         return tuple(
             (math.floor(half - reach), math.floor(half + reach) + 2)
             for half, reach in zip(halves, reaches, strict=True)
         )
 
-    def _leading(self, array: NDArray) -> tuple[int, ...]:
-        return array.shape[: array.ndim - len(self.matrix)]
-
-    def _new(self, source: NDArray, patch_size: Sequence[int]) -> NDArray:
-        """Return an empty patch with the leading axes of its source."""
-        sizes = patch_size[len(patch_size) - len(self.matrix) :]
-        return np.empty((*self._leading(source), *sizes), source.dtype)
-
     def _slabs(
-        self, source_shape: Sequence[int], patch_size: Sequence[int]
-    ) -> Iterator[tuple[slice, Cells]]:
-        """Yield slices of the patch along its first changed axis, each with its cells."""
-        shape = source_shape[len(source_shape) - len(self.matrix) :]
-        sizes = patch_size[len(patch_size) - len(self.matrix) :]
+        self, shape: tuple[int, ...], patch_size: Sequence[int]
+    ) -> Iterator[tuple[slice, Points]]:
+        """Yield slices of the patch along its first changed axis, each with what it reads."""
+        sizes = self._sizes(patch_size)
         terms = self._terms(patch_size)
+        rows = self.elastic.rows(sizes) if self.elastic else None
         thickness = max(1, SLAB_VOXELS // math.prod(sizes[1:]))
         for first in range(0, sizes[0], thickness):
             slab = slice(first, min(first + thickness, sizes[0]))
-            yield slab, Cells.at([sum(t[1:], start=t[0][slab]) for t in terms], shape)
+            coordinates = [sum(term[1:], start=term[0][slab]) for term in terms]
+            if self.elastic and rows is not None:
+                for coordinate, moved in zip(
+                    coordinates, self.elastic.field(rows, sizes, slab), strict=True
+                ):
+                    coordinate += moved
+            yield slab, Points(coordinates, shape)
 
     def _terms(self, patch_size: Sequence[int]) -> list[list[NDArray[np.float32]]]:
         """Return each coordinate in the source box as a sum of one term for each patch axis."""
-        sizes = patch_size[len(patch_size) - len(self.matrix) :]
+        sizes = self._sizes(patch_size)
         offsets = np.meshgrid(
             *(np.arange(n) - (n - 1) / 2 for n in sizes), indexing="ij", sparse=True
         )
@@ -121,24 +131,27 @@ class Warp:
         return terms
 
 
-def draw_warp(rng: np.random.Generator, plan: AugmentationPlan, *, num_axes: int) -> Warp:
-    """Draw rotation and scaling of a patch with `num_axes` axes; usually neither happens."""
-    changed = min(num_axes, 2) if plan.planar else num_axes
+def draw_warp(rng: np.random.Generator, plan: AugmentationPlan, patch_size: Sequence[int]) -> Warp:
+    """Draw rotation, scaling and deformation of a patch; usually none happens."""
+    changed = min(len(patch_size), 2) if plan.planar else len(patch_size)
     matrix = np.eye(changed)
     is_rotated = rng.random() < plan.rotation_probability
     is_scaled = rng.random() < plan.scale_probability
-    if not is_rotated and not is_scaled:
+    is_deformed = plan.elastic_probability > 0 and rng.random() < plan.elastic_probability
+    if not is_rotated and not is_scaled and not is_deformed:
         return Warp(())
     if is_rotated:
-        matrix = rotation_matrix([rng.uniform(*limits) for limits in plan.rotation])
+        matrix = rotation_matrix([rng.uniform(*limits) for limits in plan.rotation], changed)
     if is_scaled:
         matrix = matrix * rng.uniform(*plan.scale)
-    return Warp(tuple(tuple(float(value) for value in row) for row in matrix))
+    return Warp(
+        tuple(tuple(float(value) for value in row) for row in matrix),
+        _draw_elastic(rng, plan) if is_deformed else None,
+    )
 
 
-def rotation_matrix(angles: Sequence[float]) -> NDArray[np.float64]:
+def rotation_matrix(angles: Sequence[float], num_axes: int) -> NDArray[np.float64]:
     """Return the rotation by one angle (2D), or about each axis in turn, the first first (3D)."""
-    num_axes = 2 if len(angles) == 1 else 3
     matrix = np.eye(num_axes)
     for angle, (i, j) in zip(angles, PLANES[num_axes], strict=True):
         turn = np.eye(num_axes)
@@ -146,3 +159,11 @@ def rotation_matrix(angles: Sequence[float]) -> NDArray[np.float64]:
         turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
         matrix = turn @ matrix
     return matrix
+
+
+def _draw_elastic(rng: np.random.Generator, plan: AugmentationPlan) -> Elastic:
+    return Elastic(
+        seed=int(rng.integers(2**63)),
+        sigma=rng.uniform(*plan.elastic_sigma),
+        alpha=rng.uniform(*plan.elastic_alpha),
+    )

@@ -6,6 +6,8 @@ from batchgeneratorsv2.transforms.intensity.contrast import BGContrast, Contrast
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.spatial.low_resolution import SimulateLowResolutionTransform
+from scipy import ndimage
+from scipy.special import ndtri
 
 from autoseg.augment.intensity import (
     Blur,
@@ -14,6 +16,7 @@ from autoseg.augment.intensity import (
     Gamma,
     LowResolution,
     Noise,
+    blur_kernel,
     draw_factor,
     draw_intensity,
 )
@@ -100,6 +103,24 @@ def test_noise_has_its_deviation_and_comes_from_its_seed():
     assert (image == again).all()
     assert abs(np.corrcoef(image.ravel(), other.ravel())[0, 1]) < 0.02
     assert abs(np.corrcoef(image[0].ravel(), image[1].ravel())[0, 1]) < 0.02
+
+
+def test_noise_is_normally_distributed():
+    image = np.zeros((1, 400, 500), np.float32)
+    Noise(std=1.0, seed=0).apply(image)
+    places = np.linspace(0.0005, 0.9995, 200)
+    np.testing.assert_allclose(np.quantile(image, places), ndtri(places), atol=0.08)
+    assert (image**4).mean() == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize("shape", [(1, 40), (1, 5, 7), (1, 2, 3, 4)])
+def test_blur_of_few_voxels_mirrors_their_ends(shape):
+    image = random_image(shape)
+    expected = image[0]
+    for axis, sigma in enumerate((0.9,) * (len(shape) - 1)):
+        expected = ndimage.correlate1d(expected, blur_kernel(sigma), axis=axis, mode="mirror")
+    Blur(((0.9,) * (len(shape) - 1),)).apply(image)
+    np.testing.assert_allclose(image[0], expected, atol=1e-6)
 
 
 def test_factors_are_distributed_as_in_the_library(monkeypatch):

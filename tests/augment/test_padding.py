@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from autoseg.augment.padding import mirrored, read_image, read_labels
+from autoseg.augment.padding import mirrored, read_image, read_labels, single
 
 BOXES = [
     ((1, 4), (0, 5)),
@@ -59,3 +59,12 @@ def test_only_the_box_is_read():
     stored = Watched()
     read_image(stored, ((20, 30), (95, 104)), padding="mirror")
     assert stored.key[1:] == (slice(20, 30), slice(95, 100))
+
+
+def test_every_half_precision_number_is_widened_exactly():
+    halves = np.arange(1 << 16).astype(np.uint16).view(np.float16)
+    halves = halves[np.isfinite(halves)]
+    found = single(halves)
+    assert found.dtype == np.float32
+    assert (found == halves.astype(np.float32)).all()
+    assert (np.signbit(found) == np.signbit(halves)).all()

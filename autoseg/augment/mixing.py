@@ -1,0 +1,108 @@
+"""Changes that take voxels of another case's patch: CutMix and pasted objects.
+
+Letters in shapes: C channels, P axes of the patch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from autoseg.plan.plan import AugmentationPlan
+
+
+@final
+@dataclass(frozen=True)
+class Donor:
+    """A patch of another case, unchanged."""
+
+    image: NDArray[np.float32]
+    """(C, *P)."""
+    labels: NDArray
+    """(*P)."""
+
+
+class Mix(Protocol):
+    """A drawn change that needs a donor."""
+
+    @property
+    def wanted(self) -> tuple[int, ...] | None:
+        """Classes of which the donor shows one; None: any place will do."""
+        ...
+
+    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
+        """Change an image (C, *P) and its labels (*P) in place, the same voxels of both."""
+        ...
+
+
+@final
+@dataclass(frozen=True)
+class CutMix:
+    """A box of the donor replaces that of the patch (Yun et al., 2019), labels along with it."""
+
+    box: tuple[tuple[int, int], ...]
+    """Half-open range of voxels on each axis."""
+    wanted: None = None
+
+    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
+        """Change an image (C, *P) and its labels (*P) in place."""
+        box = tuple(slice(low, high) for low, high in self.box)
+        image[(slice(None), *box)] = donor.image[(slice(None), *box)]
+        labels[box] = donor.labels[box]
+
+
+@final
+@dataclass(frozen=True)
+class CopyPaste:
+    """One whole object of the donor covers what the patch shows (Ghiasi et al., 2021)."""
+
+    wanted: tuple[int, ...]
+
+    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
+        """Change an image (C, *P) and its labels (*P) in place."""
+        mask = nearest_object(donor.labels, self.wanted)
+        image[:, mask] = donor.image[:, mask]
+        labels[mask] = donor.labels[mask]
+
+
+def nearest_object(labels: NDArray, wanted: Sequence[int]) -> NDArray[np.bool_]:
+    """Return the mask (*P) of the object of one of the `wanted` classes nearest to the middle.
+
+    An object is a connected part of one class; a donor is cut around it. Empty if there is none.
+    """
+    places = np.argwhere(np.isin(labels, wanted))
+    if not len(places):
+        return np.zeros(labels.shape, np.bool_)
+    middle = (np.array(labels.shape) - 1) / 2
+    seed = tuple(places[((places - middle) ** 2).sum(axis=1).argmin()])
+    parts, _ = ndimage.label(labels == labels[seed])  # pyright: ignore[reportGeneralTypeIssues]
+    return parts == parts[seed]
+
+
+def draw_mixes(
+    rng: np.random.Generator, plan: AugmentationPlan, patch_size: Sequence[int], num_classes: int
+) -> tuple[Mix, ...]:
+    """Draw what a patch takes from other cases, in the order in which it is applied.
+
+    Nothing is drawn for an effect that the plan leaves out: its absence changes no other draw.
+    """
+    mixes: list[Mix] = []
+    if plan.cutmix_probability > 0 and rng.random() < plan.cutmix_probability:
+        mixes.append(_draw_cutmix(rng, plan, patch_size))
+    if plan.copy_paste_probability > 0 and rng.random() < plan.copy_paste_probability:
+        classes = plan.copy_paste_classes or tuple(range(1, num_classes))
+        mixes.append(CopyPaste(tuple(int(c) for c in rng.permutation(classes))))
+    return tuple(mixes)
+
+
+def _draw_cutmix(
+    rng: np.random.Generator, plan: AugmentationPlan, patch_size: Sequence[int]
+) -> CutMix:
+    """Draw a box of the patch's proportions that lies inside it."""
+    edge = rng.uniform(*plan.cutmix_fraction) ** (1 / len(patch_size))
+    sizes = [max(1, round(edge * n)) for n in patch_size]
+    starts = [int(rng.integers(n - size + 1)) for n, size in zip(patch_size, sizes, strict=True)]
+    return CutMix(tuple((s, s + size) for s, size in zip(starts, sizes, strict=True)))
