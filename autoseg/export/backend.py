@@ -23,6 +23,7 @@ from autoseg.runtime.manifest import (
     load_manifest,
     parse_manifest,
 )
+from autoseg.runtime.missing import parse_missing
 from autoseg.runtime.model import (
     BALANCED,
     EFFORTS,
@@ -188,10 +189,13 @@ def open_model(
     device: str,
     inputs: Sequence[Path],
     effort: Effort = BALANCED,
+    missing: Sequence[str] = (),
 ) -> tuple[Model, Backend]:
     """Return an artifact with the backend that suits the work, and that backend."""
     manifest = load_manifest(folder)
-    num_cases = len(find_cases(inputs, manifest.channel_files, len(manifest.channels))[0])
+    absent = parse_missing(manifest, missing)
+    cases, _ = find_cases(inputs, manifest.channel_files, len(manifest.channels), absent)
+    num_cases = len(cases)
     backend = choose_backend(manifest, wanted, device=device, num_cases=num_cases, effort=effort)
     if backend == "torch-bf16" and not _multiplies_bf16():
         backend = "torch"

@@ -4,13 +4,20 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from uuid import uuid4
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 from autoseg.errors import ExportError
-from autoseg.runtime.manifest import MANIFEST, StoredFile, describe_file
+from autoseg.runtime.manifest import (
+    MANIFEST,
+    Manifest,
+    StoredFile,
+    describe_file,
+    parse_manifest,
+)
 from autoseg.workspace import Workspace
 
 REQUIREMENTS = ("numpy", "scipy", "SimpleITK", "onnxruntime", "pillow")
@@ -45,6 +52,13 @@ def list_files(folder: Path) -> tuple[StoredFile, ...]:
     """Return every file of an artifact but its manifest, with sizes and hashes."""
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     return tuple(describe_file(folder, name) for name in sorted(names) if name != MANIFEST)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest with all files that are there, and return it as it reads back."""
+    manifest = replace(manifest, files=list_files(folder))
+    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
+    return parse_manifest((folder / MANIFEST).read_bytes())
 
 
 def write_zip(folder: Path, target: Path) -> str:

@@ -28,23 +28,23 @@ def model_card(
     labels = zip(manifest.labels.names, manifest.labels.values, strict=True)
     channels = manifest.configurations[0].recipe.channels
     sections = [
-        f"# {_plain(manifest.name)}\n",
+        f"# {plain(manifest.name)}\n",
         f"Segmentation of {manifest.dimensions}D images, trained by autoseg "
         f"{manifest.autoseg_version} with planner `{manifest.planner}`.\n",
         "## What it takes and gives\n",
-        _table(
+        table(
             ("channel", "name", "normalisation"),
             [(index, item.name, item.scheme) for index, item in enumerate(channels)],
         ),
-        _files_text(manifest),
-        _table(("class", "value in the label files"), list(labels)),
+        files_text(manifest),
+        table(("class", "value in the label files"), list(labels)),
         "## What it learnt from\n",
         f"- {num_cases} cases, median spacing {_median_spacing(fingerprint)} {manifest.unit}.",
         *(_configuration_line(item, plan) for item in manifest.configurations),
         "\n## What it was verified on\n",
         _scores_text(ensemble),
         _postprocessing_text(postprocessing),
-        *(_parity_table(item) for item in manifest.configurations),
+        *(parity_table(item) for item in manifest.configurations),
         _verification_text(manifest),
         "## Limits\n",
         LIMITS,
@@ -54,18 +54,20 @@ def model_card(
     return "\n".join(sections)
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return a name without what Markdown or HTML would interpret."""
     return "".join(f"\\{char}" if char in "\\`*_[]<>|#" else char for char in text)
 
 
-def _table(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
-    cells = [[_plain(str(cell)) for cell in row] for row in (columns, *rows)]
+def table(columns: Sequence[object], rows: Sequence[Sequence[object]]) -> str:
+    """Return a table as Markdown."""
+    cells = [[plain(str(cell)) for cell in row] for row in (columns, *rows)]
     cells.insert(1, ["---"] * len(columns))
     return "".join(f"| {' | '.join(row)} |\n" for row in cells)
 
 
-def _files_text(manifest: Manifest) -> str:
+def files_text(manifest: Manifest) -> str:
+    """Return how files are named."""
     if manifest.channel_files == "suffix":
         return f"One file a channel: `<case>_0000{manifest.file_ending}` and so on.\n"
     return f"One file a case: `<case>{manifest.file_ending}`.\n"
@@ -91,11 +93,11 @@ def _scores_text(ensemble: Ensemble) -> str:
         for item in ensemble.candidates
     ]
     head = "Cases predicted by folds that had not seen them, before post-processing:\n\n"
-    return head + _table(("configuration", "cases", "mean Dice"), rows)
+    return head + table(("configuration", "cases", "mean Dice"), rows)
 
 
 def _postprocessing_text(choice: PostprocessingChoice) -> str:
-    text = f"Post-processing: {_plain(choice.reason)}"
+    text = f"Post-processing: {plain(choice.reason)}"
     if choice.steps and choice.dice_cross_fitted is not None:
         text += (
             f" Mean Dice of `{choice.configuration}` with it {choice.dice_cross_fitted:.4f} "
@@ -105,7 +107,8 @@ def _postprocessing_text(choice: PostprocessingChoice) -> str:
     return f"{text}\n"
 
 
-def _parity_table(item: Configuration) -> str:
+def parity_table(item: Configuration) -> str:
+    """Return how well the exported networks of a configuration agree with the trained ones."""
     rows = [
         (
             parity.backend,
@@ -116,8 +119,9 @@ def _parity_table(item: Configuration) -> str:
         for parity in item.parity
     ]
     kind = item.parity[0].cases if item.parity else "validation"
-    head = f"Agreement of `{item.name}` with the training framework on real {kind} cases:\n\n"
-    return head + _table(
+    what = "one synthetic image" if kind == "synthetic" else f"real {kind} cases"
+    head = f"Agreement of `{item.name}` with the training framework on {what}:\n\n"
+    return head + table(
         ("backend", "cases", "same labels", "largest difference of probabilities"), rows
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble
 from autoseg.ensemble.postprocessing import PostprocessingChoice
-from autoseg.export.bundle import copy_runtime, fresh_folder, list_files, put_in_place
+from autoseg.export.bundle import copy_runtime, fresh_folder, put_in_place, write_manifest
 from autoseg.export.card import model_card
 from autoseg.export.members import (
     Sources,
@@ -22,7 +22,7 @@ from autoseg.export.parity import reference_network
 from autoseg.export.verification import check_agreement, write_expected, write_image_files
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
-from autoseg.runtime.manifest import MANIFEST, Configuration, Manifest, Verification, parse_manifest
+from autoseg.runtime.manifest import Configuration, Manifest, Verification
 from autoseg.runtime.model import Model, TileNetwork
 from autoseg.workspace import Workspace
 
@@ -90,10 +90,12 @@ def export_model(
 def _write_networks(folder: Path, sources: Sources) -> Manifest:
     """Write and prove all networks; return the manifest with what is known so far."""
     manifest = _describe(sources)
-    written = [write_member(folder, item, sources) for item in manifest.configurations]
-    manifest = _stored(folder, replace(manifest, configurations=tuple(written)))
+    written = [
+        write_member(folder, item, sources.folds[item.name]) for item in manifest.configurations
+    ]
+    manifest = write_manifest(folder, replace(manifest, configurations=tuple(written)))
     proved = [prove_member(folder, manifest, item, sources) for item in written]
-    return _stored(folder, replace(manifest, configurations=tuple(proved)))
+    return write_manifest(folder, replace(manifest, configurations=tuple(proved)))
 
 
 def _describe(sources: Sources) -> Manifest:
@@ -118,20 +120,13 @@ def _describe(sources: Sources) -> Manifest:
     )
 
 
-def _stored(folder: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest with all files that are there, and return it as it reads back."""
-    manifest = replace(manifest, files=list_files(folder))
-    (folder / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
-    return parse_manifest((folder / MANIFEST).read_bytes())
-
-
 def _verify(folder: Path, manifest: Manifest, sources: Sources, choice: str) -> Verification | None:
     """Write the verification case and return what the artifact gives for it."""
     if choice == "none":
         return None
     configuration = sources.plan.configuration(manifest.configurations[0].name)
     images = write_image_files(
-        folder, sources.dataset, choice, configuration=configuration, seed=sources.plan.seed
+        folder, sources.dataset, choice, plan=sources.plan, configuration=configuration
     )
     expected = write_expected(folder, images, Model(folder, _open_reference(sources)))
     case = Verification(
@@ -140,7 +135,7 @@ def _verify(folder: Path, manifest: Manifest, sources: Sources, choice: str) -> 
         expected=expected,
         label_agreement=1.0,
     )
-    _stored(folder, replace(manifest, verification=case))
+    write_manifest(folder, replace(manifest, verification=case))
     return replace(case, label_agreement=check_agreement(Model(folder).verify() or 0.0))
 
 
@@ -162,4 +157,4 @@ def _write_texts(folder: Path, manifest: Manifest, sources: Sources) -> None:
         postprocessing=sources.postprocessing,
     )
     (folder / CARD).write_text(card, encoding="utf-8")
-    _stored(folder, manifest)
+    write_manifest(folder, manifest)

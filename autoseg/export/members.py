@@ -67,6 +67,7 @@ def describe_member(sources: Sources, member: Member) -> Configuration:
     plan = sources.plan.configuration(member.configuration)
     total = sum(item.weight for item in sources.ensemble.members)
     raw = plan.recipe.order == "resample-normalise"
+    is_valid = any(plan.network.output_margin)
     return Configuration(
         name=plan.name,
         weight=member.weight / total,
@@ -76,11 +77,13 @@ def describe_member(sources: Sources, member: Member) -> Configuration:
         tiles_per_case=tiles_per_case(plan, sources.fingerprint),
         input="raw" if raw else "normalised",
         spatial="fixed",
-        spatial_multiple=plan.network.total_strides,
+        spatial_multiple=plan.patch_size if is_valid else plan.network.total_strides,
         onnx=f"{plan.name}.onnx",
         torchscript=f"{plan.name}.torchscript.pt",
         parity=(),
         timings=(),
+        output_margin=plan.network.output_margin if is_valid else (),
+        missing_channels=plan.network.missing_channels,
     )
 
 
@@ -97,9 +100,9 @@ def tiles_per_case(plan: ConfigurationPlan, fingerprint: Fingerprint) -> float:
     return float(median(counts))
 
 
-def write_member(folder: Path, item: Configuration, sources: Sources) -> Configuration:
+def write_member(folder: Path, item: Configuration, folds: Sequence[nn.Module]) -> Configuration:
     """Write a configuration's networks and return it with what its ONNX graph takes."""
-    module = make_ensemble(sources.folds[item.name], item.recipe)
+    module = make_ensemble(folds, item.recipe)
     channels = len(item.recipe.channels)
     write_torchscript(
         module, folder / item.torchscript, num_channels=channels, patch_size=item.patch_size
@@ -109,7 +112,7 @@ def write_member(folder: Path, item: Configuration, sources: Sources) -> Configu
         folder / item.onnx,
         num_channels=channels,
         patch_size=item.patch_size,
-        strides=item.spatial_multiple,
+        strides=None if item.output_margin else item.spatial_multiple,
     )
     return replace(item, spatial="dynamic" if is_dynamic else "fixed")
 

@@ -29,6 +29,8 @@ class FoldEnsemble(nn.Module):
         Networks (B, C, *P) -> (B, K, *P).
     lower, upper
         Bounds of each channel of the raw tile.
+
+    A channel that is NaN stays so: the networks of a plan with `missing_channels` know of it.
     """
 
     lower: Tensor
@@ -39,6 +41,7 @@ class FoldEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         self.folds = nn.ModuleList(folds)
+        self.may_miss = any(getattr(fold, "missing_channels", False) for fold in folds)
         self.is_bounded = any(value > -FLOAT_MAX for value in lower) or any(
             value < FLOAT_MAX for value in upper
         )
@@ -48,11 +51,15 @@ class FoldEnsemble(nn.Module):
     def forward(self, tile: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Return logits (B, K, *P) of (B, C, *P), (B, C) and (B, C)."""
         axes = (1,) * (tile.ndim - 2)
-        if self.is_bounded:
-            tile = torch.minimum(tile, self.upper.reshape(1, -1, *axes))
-            tile = torch.maximum(tile, self.lower.reshape(1, -1, *axes))
         index = (..., *(None for _ in axes))
-        normal = (tile - mean[index]) / std[index]
+        bounded = tile
+        if self.is_bounded:
+            bounded = torch.minimum(bounded, self.upper.reshape(1, -1, *axes))
+            bounded = torch.maximum(bounded, self.lower.reshape(1, -1, *axes))
+        normal = (bounded - mean[index]) / std[index]
+        if self.may_miss:
+            # Runtimes differ in what the larger of NaN and a number is.
+            normal = torch.where(tile.isnan(), tile, normal)
         total = self.folds[0](normal).float()
         for fold in self.folds[1:]:
             total = total + fold(normal).float()

@@ -28,25 +28,33 @@ def write_onnx(
     *,
     num_channels: int,
     patch_size: Sequence[int],
-    strides: Sequence[int],
+    strides: Sequence[int] | None,
 ) -> bool:
     """Write the ONNX file and return whether it takes multiples of `strides` as sizes.
 
-    That is proved at two sizes besides the patch; else the graph takes the patch alone.
+    That is proved at two sizes besides the patch; else, and without strides, the graph takes the
+    patch alone.
     """
     # Sizes 0 and 1 count as constants for the exporter, so no axis of the example has them.
     example = make_input(2, num_channels, patch_size)
+    if strides is not None and _is_dynamic(module, path, example, strides):
+        return True
+    _write(module, path, example, _dynamic_shapes(patch_size, None))
+    return False
+
+
+def _is_dynamic(
+    module: nn.Module, path: Path, example: tuple[Tensor, Tensor, Tensor], strides: Sequence[int]
+) -> bool:
+    """Write a graph that takes multiples of `strides`, and return whether it is right."""
+    num_channels, *patch_size = example[0].shape[1:]
     try:
         _write(module, path, example, _dynamic_shapes(patch_size, strides))
     except Exception:  # whatever the exporter cannot make dynamic
         logging.getLogger("autoseg").info("no dynamic ONNX graph", exc_info=True)
-    else:
-        if all(
-            _agrees(module, path, num_channels, size) for size in other_sizes(patch_size, strides)
-        ):
-            return True
-    _write(module, path, example, _dynamic_shapes(patch_size, None))
-    return False
+        return False
+    sizes = other_sizes(patch_size, strides)
+    return all(_agrees(module, path, num_channels, size) for size in sizes)
 
 
 def make_input(

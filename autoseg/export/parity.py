@@ -9,7 +9,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 from torch import nn
 
 from autoseg.dataset.dataset import Dataset
@@ -18,10 +17,12 @@ from autoseg.errors import ExportError
 from autoseg.infer.predict import predict_prepared, torch_network
 from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
+from autoseg.runtime.images import Image
 from autoseg.runtime.manifest import Configuration, Parity
 from autoseg.runtime.model import Effort, TileNetwork, predict_logits
 from autoseg.runtime.normalise import network_input, normalise
 from autoseg.runtime.prepare import Prepared, prepare
+from autoseg.runtime.restore import decide_labels, probabilities
 
 NUM_CASES = 2
 REGION = 1.5
@@ -69,6 +70,13 @@ def draw_samples(
     return samples
 
 
+def draw_sample(image: Image, configuration: Configuration, folds: Sequence[nn.Module]) -> Sample:
+    """Return an image as it is, predicted by the training framework."""
+    part = prepare(image.array, image.geometry.spacing, configuration.recipe)
+    network = reference_network(folds, configuration)
+    return Sample(part, predict_logits(part, configuration, network, PLAIN))
+
+
 def _middle(part: Prepared, patch_size: Sequence[int]) -> Prepared:
     shape = part.array.shape[1:]
     slices = len(shape) - len(patch_size)
@@ -85,9 +93,14 @@ def compare(
     equal, total, difference = 0, 0, 0.0
     for sample in samples:
         found = predict_logits(sample.part, configuration, network, PLAIN)
-        same = found.argmax(axis=0) == sample.expected.argmax(axis=0)
+        chances, expected = (
+            probabilities(np.array(logits), configuration.decision)
+            for logits in (found, sample.expected)
+        )
+        labels = (decide_labels(item, configuration.decision) for item in (chances, expected))
+        same = np.equal(*labels)
         equal, total = equal + int(same.sum()), total + same.size
-        gap = np.abs(softmax(found, axis=0) - softmax(sample.expected, axis=0))
+        gap = np.abs(chances - expected)
         difference = float(np.maximum(difference, gap.max()))  # unlike max, keeps NaN
     return Parity(
         backend=backend,  # type: ignore[arg-type]

@@ -15,17 +15,20 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.files import read_image_files
 from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import ExportError
-from autoseg.plan.plan import ConfigurationPlan
+from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.runtime.images import (
     PICTURE_FORMATS,
     Geometry,
     Image,
+    Unit,
     file_ending,
     read_image,
     write_image,
     write_labels,
 )
+from autoseg.runtime.manifest import Configuration
 from autoseg.runtime.model import Model
+from autoseg.runtime.normalise import pretrained_constants
 from autoseg.runtime.recipe import Channel
 from autoseg.seeds import stream
 
@@ -34,12 +37,15 @@ MAX_AXIS = 64
 MIN_AGREEMENT = 0.999
 NUM_SLICES = 3
 """Along axes that the network lacks."""
+ENDINGS = {2: ".csv", 3: ".mha", 4: ".nii.gz"}
+"""Formats that keep everything, by the axes of an image with its channels."""
 LEVEL, SPREAD = 100.0, 40.0
+RANGE = (0.0, 255.0)
 """Intensities where the plan fixes none."""
 
 
 def write_image_files(
-    folder: Path, dataset: Dataset, choice: str, *, configuration: ConfigurationPlan, seed: int
+    folder: Path, dataset: Dataset, choice: str, *, plan: Plan, configuration: ConfigurationPlan
 ) -> tuple[str, ...]:
     """Write the images of the verification case and return their names in the artifact.
 
@@ -53,10 +59,10 @@ def write_image_files(
     ExportError
         The data set has no such case.
     """
-    (folder / FOLDER).mkdir()
     if choice == "synthetic":
-        image = synthetic_image(configuration, seed)
-        return _write_synthetic(folder, image, dataset.file_ending)
+        image = synthetic_image(configuration, plan.seed, plan.unit)
+        return write_synthetic(folder, image, dataset.file_ending)
+    (folder / FOLDER).mkdir()
     case = next((case for case in dataset.cases if case.id == choice), None)
     if case is None:
         raise ExportError(
@@ -82,15 +88,16 @@ def write_image_files(
 
 def _write_volume(folder: Path, image: Image) -> tuple[str, ...]:
     """Write one file with all channels, for images that are no plain files."""
-    name = f"{FOLDER}/image_0000{'.nii.gz' if image.array.ndim == 4 else '.mha'}"
+    name = f"{FOLDER}/image_0000{ENDINGS[image.array.ndim]}"
     write_image(folder / name, image)
     return (name,)
 
 
-def _write_synthetic(folder: Path, image: Image, file_ending: str) -> tuple[str, ...]:
+def write_synthetic(folder: Path, image: Image, file_ending: str) -> tuple[str, ...]:
     """Write one file a channel, pictures where the data set has pictures."""
+    (folder / FOLDER).mkdir()
     is_picture = file_ending in PICTURE_FORMATS and image.array.ndim == 3
-    ending = ".png" if is_picture else ".nii.gz" if image.array.ndim == 4 else ".mha"
+    ending = ".png" if is_picture else ENDINGS[image.array.ndim]
     array = image.array.clip(0, 255).astype(np.uint8) if is_picture else image.array
     names = tuple(f"{FOLDER}/image_{index:04d}{ending}" for index in range(len(array)))
     for name, channel in zip(names, array, strict=True):
@@ -98,7 +105,9 @@ def _write_synthetic(folder: Path, image: Image, file_ending: str) -> tuple[str,
     return names
 
 
-def synthetic_image(configuration: ConfigurationPlan, seed: int) -> Image:
+def synthetic_image(
+    configuration: ConfigurationPlan | Configuration, seed: int, unit: Unit
+) -> Image:
     """Return smooth noise with a ball in it, in the range that each channel's plan expects."""
     recipe = configuration.recipe
     slices = len(recipe.transpose) - len(configuration.patch_size)
@@ -106,7 +115,7 @@ def synthetic_image(configuration: ConfigurationPlan, seed: int) -> Image:
     spacings = [1.0] * slices + list(recipe.spacing)
     order = [recipe.transpose.index(axis) for axis in range(len(prepared))]
     shape = tuple(prepared[axis] for axis in order)
-    geometry = Geometry(tuple(spacings[axis] for axis in order))
+    geometry = Geometry(tuple(spacings[axis] for axis in order), unit=unit)
     channels = [
         _draw_channel(shape, channel, stream(seed, "verification", index))
         for index, channel in enumerate(recipe.channels)
@@ -125,6 +134,8 @@ def _draw_channel(
     noise /= max(float(noise.std()), 1e-6)
     level = LEVEL if channel.mean is None else channel.mean
     spread = SPREAD if channel.std is None else channel.std
+    if channel.scheme == "pretrained":
+        level, spread = pretrained_constants(channel, RANGE)
     values = level + spread * (0.5 * noise + ball)
     return np.rint(values).clip(-32768, 32767).astype(np.int16)
 

@@ -141,8 +141,8 @@ def test_an_unknown_verification_case_is_refused(trained, tmp_path):
             tmp_path,
             trained.dataset,
             "none of them",
+            plan=trained.plan,
             configuration=trained.plan.configurations[0],
-            seed=0,
         )
 
 

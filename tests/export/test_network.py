@@ -155,8 +155,8 @@ def test_other_sizes_differ_from_the_patch_and_divide(patch):
 
 def test_the_synthetic_case_is_the_same_for_the_same_seed(trained):
     plan = trained.plan.configuration("3d_fullres")
-    first, second, other = (synthetic_image(plan, seed) for seed in (0, 0, 1))
+    first, second, other = (synthetic_image(plan, seed, "mm") for seed in (0, 0, 1))
     np.testing.assert_array_equal(first.array, second.array)
     assert (first.array != other.array).any()
     assert first.array.shape == (1, *plan.patch_size)
-    assert len(synthetic_image(trained.plan.configuration("2d"), 0).shape) == 3
+    assert len(synthetic_image(trained.plan.configuration("2d"), 0, "mm").shape) == 3

@@ -1,0 +1,212 @@
+"""Where `--init` finds weights: models, workspaces, checkpoints, nnU-Net's folders."""
+
+import io
+import pickle
+import warnings
+from hashlib import file_digest, sha256
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import torch
+
+from autoseg.errors import AutosegError, TrainingError
+from autoseg.network.build import build_network
+from autoseg.plan.plan import Plan
+from autoseg.runtime.manifest import (
+    MANIFEST,
+    Configuration,
+    Manifest,
+    check_file,
+    load_manifest,
+    parse_manifest,
+)
+from autoseg.train.initial import InitialWeights, Transfer, transfer
+from autoseg.train.loop import Learner
+from autoseg.train.nnunet import CHECKPOINT, FOLD, first_line, is_nnunet, load_nnunet, opened
+from autoseg.train.records import InitialChoice
+from autoseg.workspace import Workspace
+
+FIRST_FOLD = "folds.0."
+"""Before the names of an exported network's first fold."""
+
+
+def choose_initial(plan: Plan, configuration: str, path: Path) -> tuple[InitialChoice, Transfer]:
+    """Return what a configuration's folds begin with, and what becomes of each layer.
+
+    Raises
+    ------
+    AutosegError
+        There are no weights at `path`, or none that fits the planned network.
+    """
+    source = read_initial(path, plan, configuration)
+    fresh = build_network(plan.configuration(configuration).network).state_dict()
+    choice = InitialChoice(source=str(path.absolute()), sha256=source.sha256)
+    return choice, fit(fresh, source, plan, configuration)
+
+
+def fit(
+    fresh: dict[str, torch.Tensor], source: InitialWeights, plan: Plan, configuration: str
+) -> Transfer:
+    """Return the weights that a configuration's network begins with (see `transfer`)."""
+    channels = plan.configuration(configuration).recipe.channels
+    return transfer(
+        fresh,
+        source,
+        classes=plan.labels.names,
+        channels=[channel.name for channel in channels],
+    )
+
+
+def begin_from(learner: Learner, choice: InitialChoice, plan: Plan, configuration: str) -> None:
+    """Give a network, and its running average, the weights that it is to begin with.
+
+    Raises
+    ------
+    TrainingError
+        The file holds other weights than when it was chosen.
+    """
+    source = read_initial(Path(choice.source), plan, configuration)
+    if source.sha256 != choice.sha256:
+        raise _changed(choice)
+    found = fit(learner.model.state_dict(), source, plan, configuration)
+    for model in (learner.model, learner.ema.model):
+        model.load_state_dict(found.weights)
+
+
+def _changed(choice: InitialChoice) -> TrainingError:
+    return TrainingError(
+        found=f"other weights in {choice.source} than when --init named it",
+        expected=f"the file with SHA-256 {choice.sha256}",
+        fix="put the file back, or delete the fold's folder and train it again",
+    )
+
+
+def read_initial(path: Path, plan: Plan, configuration: str) -> InitialWeights:
+    """Return the weights at `path`; of several configurations the one that is most alike.
+
+    Parameters
+    ----------
+    path
+        A model's folder or zip, a workspace, a checkpoint of training or pretraining, or what
+        nnU-Net has trained. Of several folds the first is taken.
+    """
+    if not path.exists():
+        raise _no_weights(path, "no such file or folder")
+    if is_nnunet(path):
+        return _nnunet(path)
+    if path.is_dir():
+        folder = path if (path / MANIFEST).is_file() else Workspace(path).model
+        if not (folder / MANIFEST).is_file():
+            raise _no_weights(path, f"no {MANIFEST} in it or in {folder.name}/")
+        manifest = load_manifest(folder)
+        item = _most_alike(manifest, plan, configuration)
+        content = check_file(folder, manifest, item.torchscript).read_bytes()
+        return _exported(content, manifest, item)
+    if path.suffix == ".zip":
+        return _zipped(path, plan, configuration)
+    return _checkpoint(path)
+
+
+def _no_weights(path: Path, reason: str) -> TrainingError:
+    return TrainingError(
+        found=f"--init {path}: {reason}",
+        expected="a model (folder or zip), a workspace with one, a checkpoint (.pt) of training or "
+        "pretraining, or a folder or checkpoint of nnU-Net",
+        fix="correct --init",
+    )
+
+
+def _nnunet(path: Path) -> InitialWeights:
+    with opened(path) as folder:
+        if path.suffix == ".pth":
+            fold = path.parent.name.removeprefix(FOLD)
+            model = load_nnunet(folder, folds=[fold], checkpoint=path.name)
+        else:
+            names = sorted(item.parent.name for item in folder.glob(f"{FOLD}*/{CHECKPOINT}"))
+            model = load_nnunet(folder, folds=[name.removeprefix(FOLD) for name in names[:1]])
+    first, named = model.folds[0], model.plan.decision == "largest"
+    return InitialWeights(
+        weights=first.weights,
+        classes=model.plan.labels.names if named else None,
+        channels=model.plan.channels,
+        sha256=first.sha256,
+    )
+
+
+def _most_alike(manifest: Manifest, plan: Plan, configuration: str) -> Configuration:
+    """Return the configuration of that name, else one with as many axes, else the first."""
+    dims = len(plan.configuration(configuration).patch_size)
+    return max(
+        manifest.configurations,
+        key=lambda item: (item.name == configuration, len(item.patch_size) == dims),
+    )
+
+
+def _zipped(path: Path, plan: Plan, configuration: str) -> InitialWeights:
+    try:
+        with ZipFile(path) as archive:
+            manifest = parse_manifest(archive.read(MANIFEST), f"{path}/{MANIFEST}")
+            item = _most_alike(manifest, plan, configuration)
+            content = archive.read(item.torchscript)
+    except (OSError, BadZipFile, KeyError, EOFError) as error:
+        raise _no_weights(path, str(error)) from None
+    stored = next(file for file in manifest.files if file.name == item.torchscript)
+    if sha256(content).hexdigest() != stored.sha256:
+        raise _no_weights(path, f"{item.torchscript} in it is not the file that was exported")
+    return _exported(content, manifest, item)
+
+
+def _exported(content: bytes, manifest: Manifest, item: Configuration) -> InitialWeights:
+    """Return the weights of an exported network's first fold."""
+    with warnings.catch_warnings():
+        # torch announces the end of TorchScript as one or the other, by its version.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.simplefilter("ignore", category)
+        weights = torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict()
+    return InitialWeights(
+        weights={
+            name.removeprefix(FIRST_FOLD): tensor.float()
+            for name, tensor in weights.items()
+            if name.startswith(FIRST_FOLD)
+        },
+        classes=manifest.labels.names if item.decision == "largest" else None,
+        channels=manifest.channels,
+        sha256=sha256(content).hexdigest(),
+    )
+
+
+def _checkpoint(path: Path) -> InitialWeights:
+    """Return the weights in a .pt file: of a pretraining, or of a workspace's fold."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise _no_weights(path, first_line(error)) from None
+    if not isinstance(content, dict):
+        content = {}
+    with path.open("rb") as file:
+        digest = file_digest(file, "sha256").hexdigest()
+    if "network" in content:
+        classes = content.get("classes")
+        return InitialWeights(
+            weights=content["network"],
+            classes=None if classes is None else tuple(classes),
+            channels=tuple(content.get("channels") or ()),
+            sha256=digest,
+            is_pretraining=True,
+        )
+    weights = content.get("weights") or content.get("averaged")
+    if weights is None:
+        raise _no_weights(path, "a file without weights that autoseg has written")
+    classes, channels = _names_beside(path)
+    return InitialWeights(weights=weights, classes=classes, channels=channels, sha256=digest)
+
+
+def _names_beside(path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:
+    """Return the classes and channels of a fold's checkpoint from its workspace's plan."""
+    configuration, parents = path.absolute().parent.parent.name, path.absolute().parents
+    try:
+        plan = Plan.load(Workspace(parents[3]).plan)
+        recipe = plan.configuration(configuration).recipe
+    except (AutosegError, IndexError, StopIteration):  # copied out of its workspace
+        return None, ()
+    return plan.labels.names, tuple(channel.name for channel in recipe.channels)
