@@ -1,0 +1,86 @@
+"""What a run can teach a network: to segment, or to denoise."""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol
+
+from torch import nn
+
+from autoseg.dataset.annotated import known_classes
+from autoseg.network.execution import Execution
+from autoseg.plan.plan import ConfigurationPlan, TrainingPlan
+from autoseg.train.denoising import (
+    NoiseError,
+    build_denoiser,
+    denoising_batches,
+    initial_weights,
+)
+from autoseg.train.job import FoldJob
+from autoseg.train.learner import build_learner, build_loss
+from autoseg.train.loop import Learner
+from autoseg.train.sampling import Batch, Batches
+
+
+class BatchSource(Protocol):
+    """The batches of a run, each a pure function of its step."""
+
+    def batch(self, step: int) -> Batch:
+        """Return the batch of a step."""
+        ...
+
+    def stream_from(
+        self, step: int, num_steps: int, num_workers: int
+    ) -> Generator[Batch, None, None]:
+        """Yield the batches of steps `step` to `num_steps` - 1, made ahead by threads."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """All in which one kind of run differs from another."""
+
+    build_batches: Callable[[FoldJob, int], BatchSource]
+    """From a job, and the bytes that may keep cases in memory."""
+    build_learner: Callable[[ConfigurationPlan, Execution, int], Learner]
+    """With weights drawn from the seed given last."""
+    build_loss: Callable[[TrainingPlan], nn.Module]
+    entries: Callable[[FoldJob, Learner], dict[str, Any]]
+    """What a checkpoint holds besides what a resumed run needs."""
+
+
+def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches:
+    """Return patches with their labels."""
+    return Batches(
+        job.store,
+        job.train_cases,
+        job.planned,
+        labels=job.plan.labels,
+        seed=job.plan.seed,
+        fold=job.fold,
+        cache_bytes=cache_bytes,
+        known={
+            case.id: known_classes(case, job.plan.labels)
+            for case in job.dataset.cases
+            if case.annotated is not None
+        },
+    )
+
+
+TASKS = MappingProxyType(
+    {
+        "segmentation": Task(
+            build_batches=segmentation_batches,
+            build_learner=build_learner,
+            build_loss=build_loss,
+            entries=lambda *_: {},
+        ),
+        "denoising": Task(
+            build_batches=denoising_batches,
+            build_learner=build_denoiser,
+            build_loss=lambda _: NoiseError(),
+            entries=initial_weights,
+        ),
+    }
+)
+"""By the objective of a job."""
