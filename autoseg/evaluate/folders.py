@@ -14,7 +14,7 @@ from autoseg.evaluate.score import score_case
 from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import summarise
 from autoseg.record import autoseg_version
-from autoseg.runtime.images import Image, Unit, case_stem, is_image, read_labels, same_spacing
+from autoseg.runtime.images import Image, Unit, case_stem, list_images, read_labels, same_spacing
 
 MAX_VALUES = 32
 """More values than this are no classes: most likely the folder holds images."""
@@ -125,7 +125,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
         )
     found: dict[str, Path] = {}
     problems = []
-    for path in sorted(path for path in folder.iterdir() if path.is_file() and is_image(path)):
+    for path in list_images(folder):
         stem = case_stem(path)
         if stem in found:
             problems.append(f"{folder}: {found[stem].name} and {path.name} have the same name")
@@ -134,7 +134,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not found:
         raise DatasetError(
             found=f"no label map in {folder}",
-            expected="files such as case.nii.gz or case.png",
+            expected="files such as case.nii.gz, case.png or case.csv",
             fix="correct the path, or convert the files to a format that autoseg reads",
         )
     return found
@@ -191,7 +191,7 @@ def _comparisons(first: Image, second: Image) -> list[tuple[str, tuple, tuple, b
 def _common_values(looks: Sequence[_Look], ignore: int | None) -> tuple[int, ...]:
     """Return the values of all files, rising; the first is the background."""
     if len({len(look.spacing) for look in looks}) > 1:
-        _raise_all(["2D and 3D label maps are mixed"])
+        _raise_all(["label maps with different numbers of axes are mixed"])
     values = tuple(sorted(frozenset().union(*(look.values for look in looks)) - {ignore}))
     if len(values) > MAX_VALUES:
         _raise_all([f"{len(values)} different values in all files: {_few(values)}: images?"])

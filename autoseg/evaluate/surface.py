@@ -2,8 +2,8 @@
 
 Both masks get their surface elements (see `surface_elements`). An element stands at the centre of
 its neighbourhood; its distance to the other surface is the distance to the centre of the nearest
-element there, and it counts with its area (in 2D: its length). Outside of the image is background,
-so that a mask at the edge has a surface there.
+element there, and it counts with its area (in 2D: its length; in 1D, where a surface is the end of
+a mask, as one). Outside of the image is background, so that a mask at the edge has a surface there.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from autoseg.evaluate.surface_elements import corners, element_sizes
 
 PERCENTILE = 95.0
+ROUNDING = 1e-6
+"""Relative: distances are measured in single precision, in which 0.002 is more than 0.002."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ def surface_distances(
     prediction, reference : (*S) bool
         The masks, cropped to any box that holds both.
     spacing
-        Of the axes, ZYX or YX.
+        Of the axes, ZYX, YX or X.
     """
     sizes = element_sizes(spacing)
     patterns = [_patterns(mask) for mask in (prediction, reference)]
@@ -69,7 +71,8 @@ def surface_dice(distances: Distances, tolerance: float) -> float:
         (distances.prediction, distances.prediction_sizes),
         (distances.reference, distances.reference_sizes),
     ):
-        near += float(sizes[: np.searchsorted(values, tolerance, side="right")].sum())
+        count = np.searchsorted(values, tolerance * (1 + ROUNDING), side="right")
+        near += float(sizes[:count].sum())
         total += float(sizes.sum())
     return near / total
 
@@ -97,4 +100,5 @@ def _distance_to(elements: NDArray[np.bool_], spacing: Sequence[float]) -> NDArr
     import edt
 
     outside = (~elements).view(np.uint8)  # twice as fast as bool
-    return edt.edt(outside, anisotropy=tuple(spacing), black_border=False, parallel=1)
+    steps = tuple(spacing) if len(spacing) > 1 else spacing[0]  # of one axis, edt takes a number
+    return edt.edt(outside, anisotropy=steps, black_border=False, parallel=1)

@@ -1,9 +1,10 @@
-"""The size of the surface that passes through a neighbourhood of 2 x 2 (x 2) voxels.
+"""The size of the surface that passes through a neighbourhood of 2 (x 2 (x 2)) voxels.
 
 The surface of a mask is made of elements: where the corners of a neighbourhood of voxel centres are
 not all inside or all outside, marching cubes (in 2D: marching squares) puts a piece of surface
 through the middles of the cut edges. Its area (2D: length) depends on the pattern of corners and on
-the spacing only, so it is a table. Bit k of a pattern is the k-th corner, the last axis fastest.
+the spacing only, so it is a table. In 1D it is a point between two samples, of size 1. Bit k of a
+pattern is the k-th corner, the last axis fastest.
 """
 
 from collections.abc import Sequence
@@ -27,12 +28,12 @@ def element_sizes(spacing: Sequence[float]) -> NDArray[np.float64]:
     Parameters
     ----------
     spacing
-        Of the axes, ZYX or YX.
+        Of the axes, ZYX, YX or X.
 
     Returns
     -------
     (2 ** 2 ** D,) float
-        Area (3D) or length (2D); 0 for patterns without a surface.
+        Area (3D), length (2D) or number of points (1D); 0 for patterns without a surface.
     """
     scale = np.asarray(spacing, float)
     return np.linalg.norm(_normals(len(spacing)) * (scale.prod() / scale), axis=2).sum(axis=1)
@@ -44,7 +45,7 @@ def _normals(num_axes: int) -> NDArray[np.float64]:
 
     For a voxel of size 1. Elements of fewer pieces are filled up with zeros.
     """
-    pieces = _triangles if num_axes == 3 else _lines
+    pieces = (_points, _lines, _triangles)[num_axes - 1]
     normals = [pieces(_inside(pattern, num_axes)) for pattern in range(2**2**num_axes)]
     table = np.zeros((len(normals), max(map(len, normals)), num_axes))
     for row, vectors in zip(table, normals, strict=True):
@@ -61,6 +62,11 @@ def _inside(pattern: int, num_axes: int) -> frozenset[Corner]:
     every = corners(num_axes)
     inside = frozenset(corner for bit, corner in enumerate(every) if pattern >> bit & 1)
     return frozenset(every) - inside if len(inside) > len(every) // 2 else inside
+
+
+def _points(inside: frozenset[Corner]) -> list[NDArray]:
+    """Return the normal of the end of a mask between two samples."""
+    return [np.ones(1)] if inside else []
 
 
 def _lines(inside: frozenset[Corner]) -> list[NDArray]:

@@ -38,9 +38,9 @@ class ClassFacts:
 
 def spreads(fingerprint: Fingerprint) -> tuple[Spread, ...]:
     """Return shape and spacing over the cases."""
-    unit = fingerprint.unit
+    unit, of = fingerprint.unit, "samples" if fingerprint.dimensions == 1 else "voxels"
     return (
-        _spread("Shape (voxels)", [case.shape for case in fingerprint.cases]),
+        _spread(f"Shape ({of})", [case.shape for case in fingerprint.cases]),
         _spread("Shape without empty margins", [c.shape_after_crop for c in fingerprint.cases]),
         _spread(f"Spacing ({unit})", [case.spacing for case in fingerprint.cases]),
     )
@@ -84,7 +84,7 @@ def _size(case: CaseStats, index: int, unit: str) -> float:
 def _size_unit(fingerprint: Fingerprint) -> str:
     if fingerprint.unit == "pixel":
         return "pixels"
-    return "ml" if fingerprint.dimensions == 3 else "mm²"
+    return {1: fingerprint.unit, 2: "mm²", 3: "ml"}[fingerprint.dimensions]
 
 
 def _spread(name: str, rows: Sequence[Sequence[float]]) -> Spread:

@@ -4,6 +4,7 @@ matplotlib is imported when a figure is drawn. Text and axes are drawn in a mark
 page's own text colour replaces, so that a figure is readable on light and on dark.
 """
 
+import base64
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -174,6 +175,13 @@ def _svg(figure: "Figure", title: str) -> Markup:
     text = text.replace("<svg", f'<svg role="img" aria-label="{title}" class="chart"', 1)
     # Text in the figure is escaped by matplotlib's XML writer.
     return Markup(text)
+
+
+def as_address(figure: "Figure") -> str:
+    """Return a figure that has a canvas as a picture in a data address."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", facecolor="auto", pil_kwargs={"quality": 82})
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _shortened(name: str, length: int = 28) -> str:

@@ -1,10 +1,8 @@
-"""Pictures of cases: image, reference and prediction side by side.
+"""Pictures of cases: image, reference and prediction side by side; of signals, see `traces`.
 
 Letters in shapes: C channels, S spatial axes (ZYX or YX), H and W the axes of a slice.
 """
 
-import base64
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,8 @@ from autoseg.ensemble.predictions import find_predictions
 from autoseg.errors import AutosegError
 from autoseg.evaluate.statistics import case_mean
 from autoseg.report.contents import FoldContents
-from autoseg.report.figures import colour, styled
+from autoseg.report.figures import as_address, colour, styled
+from autoseg.report.traces import draw_trace
 from autoseg.runtime.images import Image, read_labels
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 PANEL_PIXELS = 360
 """Height and greatest width of a panel: sharp on screens with small pixels at half the size."""
+PANELS = ("image", "reference", "prediction")
 MARGIN = 0.35
 """Room around the foreground in a zoomed picture, as a part of its size."""
 MIN_ZOOM = 48
@@ -46,7 +46,9 @@ class Overlay:
     """ "worst", "median" or "best"."""
     dice: float
     view: str
-    """Which slice is shown."""
+    """Which slice or stretch is shown."""
+    panels: tuple[str, ...]
+    """What is seen, from left to right; empty where the picture says it."""
     source: str
     """The picture as a data address."""
 
@@ -81,7 +83,7 @@ def draw_overlays(dataset: Dataset, folds: Iterable[FoldContents]) -> tuple[Over
         dice, case_id, fold = ranked[place]
         path = find_predictions(fold.folder).get(case_id)
         try:
-            shown = _slice_of(dataset, cases[case_id], path) if path else None
+            shown = _picture_of(dataset, cases[case_id], path) if path else None
         except (AutosegError, OSError, KeyError):
             continue
         if shown is not None:
@@ -91,8 +93,9 @@ def draw_overlays(dataset: Dataset, folds: Iterable[FoldContents]) -> tuple[Over
                     fold=fold.fold,
                     rank=rank,
                     dice=dice,
-                    view=shown.view,
-                    source=_draw(shown),
+                    view=shown[1],
+                    panels=shown[2],
+                    source=shown[0],
                 )
             )
     return tuple(overlays)
@@ -108,12 +111,22 @@ def _places(count: int) -> list[tuple[str, int]]:
     return [(rank, place) for place, rank in found.items()]
 
 
-def _slice_of(dataset: Dataset, case: Case, prediction_path: Path) -> _Slice | None:
-    """Return the slice of a case with the largest reference, zoomed to where something is."""
+def _picture_of(
+    dataset: Dataset, case: Case, prediction_path: Path
+) -> tuple[str, str, tuple[str, ...]] | None:
+    """Return a case's picture, which part of it is shown, and the panels; None: of other shape."""
     image, reference = read_case(dataset, case)
     prediction = to_classes(read_labels(prediction_path).array[0], dataset.labels)
     if not image.shape == reference.shape == prediction.shape:
         return None
+    if reference.ndim == 1:
+        return *draw_trace(image, reference, prediction), ()
+    shown = _slice_of(image, reference, prediction)
+    return _draw(shown), shown.view, PANELS
+
+
+def _slice_of(image: Image, reference: NDArray, prediction: NDArray) -> _Slice:
+    """Return the slice with the largest reference, zoomed to where something is."""
     plane, spacing, view = choose_plane(image, reference, prediction)
     reference, prediction = reference[plane], prediction[plane]
     zoom = zoom_box(reference, prediction)
@@ -188,9 +201,8 @@ def _draw(shown: _Slice) -> str:
         strict=True,
     ):
         _draw_panel(place, shown, labels, outline)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="webp", transparent=True, pil_kwargs={"quality": 82})
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+    figure.patch.set_alpha(0)
+    return as_address(figure)
 
 
 def _draw_panel(

@@ -7,7 +7,14 @@ import numpy as np
 from .errors import AutosegError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .images import Image
+    from .recipe import Channel
+
+WHITE = 255.0
+FAR_ABOVE_ONE = 2.0
+"""Interpolation leaves values of 0 to 1 a little above it, but not as much as this."""
 
 
 def check_image(image: "Image", expected_channels: int, dims: int) -> None:
@@ -38,6 +45,58 @@ def check_image(image: "Image", expected_channels: int, dims: int) -> None:
             fix="write the image again",
         )
     _check_finite(image)
+
+
+def check_unit(image: "Image", unit: str) -> None:
+    """Refuse a signal whose samples are measured otherwise than those that the model knows.
+
+    Pictures and volumes without spacing are taken as they are; a signal would be stretched by a
+    factor of hundreds.
+
+    Raises
+    ------
+    AutosegError
+        The times of the samples are known here and were not in training, or the other way round.
+    """
+    found = image.geometry.unit
+    if len(image.shape) != 1 or found == unit:
+        return
+    if unit == "s":
+        expected = "a table (.csv) with a first column t of times in seconds"
+        fix = "write the signal as such a table: the model was trained on times"
+    else:
+        expected = "a table (.csv) without times, or an array (.npy)"
+        fix = "leave out the column of times: the model was trained on samples without times"
+    words = "times in seconds" if found == "s" else "no times of the samples"
+    raise AutosegError(found=f"a signal with {words}", expected=expected, fix=fix)
+
+
+def check_range(image: "Image", channels: "Sequence[Channel]") -> None:
+    """Refuse values of 0 to 1 where a pretrained encoder has learnt from larger ones, and reverse.
+
+    Both would be taken, clipped, and be all black or all white.
+
+    Raises
+    ------
+    AutosegError
+        A channel has the other range.
+    """
+    is_float = np.issubdtype(image.array.dtype, np.floating)
+    for index, (values, channel) in enumerate(zip(image.array, channels, strict=True)):
+        if channel.scheme != "pretrained" or channel.lower != 0 or channel.upper is None:
+            continue
+        highest = float(values.max())
+        if channel.upper <= 1 < FAR_ABOVE_ONE <= highest:
+            fix = f"divide the values by their largest possible one, such as {WHITE:g}"
+        elif channel.upper > 1 and is_float and 0 < highest <= 1:
+            fix = f"multiply the values by {channel.upper:g}"
+        else:
+            continue
+        raise AutosegError(
+            found=f"channel {index} with values up to {highest:g}",
+            expected=f"values from 0 to {channel.upper:g}, as in the training data",
+            fix=fix,
+        )
 
 
 def _check_finite(image: "Image") -> None:

@@ -47,6 +47,8 @@ class Extent:
     shape: tuple[int, ...]
     """Spatial axes, voxels."""
     spacing: tuple[float, ...]
+    unit: Unit = "mm"
+    """Of the spacing."""
 
 
 @dataclass(frozen=True)

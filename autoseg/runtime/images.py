@@ -41,6 +41,15 @@ def is_image(path: Path) -> bool:
     return name.endswith(FORMATS) and not name.startswith(".")
 
 
+def list_images(folder: Path) -> list[Path]:
+    """Return the images in a folder, sorted; the tables of signals where there is nothing else."""
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    tables = (path for path in files if path.name.lower().endswith(TABLE_FORMAT))
+    return [path for path in files if is_image(path)] or [
+        path for path in tables if not path.name.startswith(".")
+    ]
+
+
 def file_ending(path: Path) -> str:
     """Return the known ending of a file's name in lower case, e.g. ".nii.gz".
 
@@ -53,6 +62,7 @@ def file_ending(path: Path) -> str:
     for ending in (*FORMATS, TABLE_FORMAT):
         if name.endswith(ending):
             return ending
+    signals.refuse_record(path)
     raise AutosegError(
         found=f"{path}: an unknown kind of image",
         expected=f"a file ending in one of {', '.join(FORMATS)}",

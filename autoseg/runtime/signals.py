@@ -14,6 +14,8 @@ from .geometry import Extent, Geometry, Image
 TIME_NAMES = ("t", "time", "seconds", "t_s", "time_s", "t (s)", "time (s)")
 """A first column of such a name holds the times of the samples, in seconds."""
 DELIMITERS = (",", ";", "\t")
+RECORDS = (".hea", ".dat", ".edf")
+"""Endings of recordings in formats of medical devices, which are not read here."""
 MAX_SHIFT = 0.5
 """Steps of time may differ by this part from the usual one: files round times."""
 
@@ -38,13 +40,17 @@ def read_extent(path: Path) -> Extent:
     """Return how large a signal is: of arrays from the header of the file."""
     if path.suffix.lower() == ".csv":
         image = _read_table(path)
-        return Extent(len(image.array), image.shape, image.geometry.spacing)
+        place = image.geometry
+        return Extent(len(image.array), image.shape, place.spacing, place.unit)
     array = _checked(path, np.load(path, mmap_mode="r", allow_pickle=False))
-    return Extent(len(array), array.shape[1:], (1.0,))
+    return Extent(len(array), array.shape[1:], (1.0,), "pixel")
 
 
 def write(path: Path, array: NDArray, geometry: Geometry) -> None:
-    """Write (L,) or (C, L) numbers; a table gets one column a channel, no names and no times."""
+    """Write (L,) or (C, L) numbers; a table gets one column a channel.
+
+    Where samples have a distance in seconds, a table begins with names and a column of times.
+    """
     if array.ndim - (array.ndim > len(geometry.spacing)) != 1:
         raise AutosegError(
             found=f"an image with {len(geometry.spacing)} axes",
@@ -52,10 +58,44 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
             fix="use another format, e.g. TIFF or NIfTI",
         )
     if path.suffix.lower() == ".csv":
-        form = "%d" if array.dtype.kind in "iu" else "%.9g"
-        np.savetxt(path, np.atleast_2d(array).T, fmt=form, delimiter=",")
+        _write_table(path, np.atleast_2d(array), geometry)
     else:
         np.save(path, array, allow_pickle=False)
+
+
+def refuse_record(path: Path) -> None:
+    """Raise an error for a record of a device: reading it takes a package that may not be there.
+
+    Raises
+    ------
+    AutosegError
+        It is one.
+    """
+    if path.suffix.lower() not in RECORDS:
+        return
+    raise AutosegError(
+        found=f"{path}: a recording in a format that only a package of its own reads",
+        expected="a signal in a table (.csv) with a first column t of times in seconds, or in .npy",
+        fix="convert it; with the package wfdb, for the lead i of 1.hea: "
+        "import numpy, wfdb; r = wfdb.rdrecord('1', channel_names=['i']); "
+        "t = numpy.arange(r.sig_len) / r.fs; "
+        "numpy.savetxt('1_i.csv', numpy.c_[t, r.p_signal], delimiter=',', header='t,i', "
+        "comments='')",
+    )
+
+
+def _write_table(path: Path, array: NDArray, geometry: Geometry) -> None:
+    """Write (C, L) numbers as columns, after their times in seconds where these are known."""
+    forms = ["%d" if array.dtype.kind in "iu" else "%.9g"] * len(array)
+    columns, names = list(array), ""
+    if geometry.unit == "s":
+        columns = [np.arange(array.shape[1]) * geometry.spacing[0], *columns]
+        forms = ["%.12g", *forms]
+        names = ",".join([TIME_NAMES[0], *(f"channel {index}" for index in range(len(array)))])
+    with path.open("w", encoding="utf-8") as file:
+        if names:
+            file.write(names + "\n")
+        np.savetxt(file, np.column_stack(columns), fmt=forms, delimiter=",")
 
 
 def _checked(path: Path, array: NDArray) -> NDArray:

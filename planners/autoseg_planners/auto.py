@@ -10,7 +10,14 @@ from autoseg.plan.explain import explain_grid, explain_sized
 from autoseg.plan.family import fit_network
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
-from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, find_lowres, image_grid, mirror_axes
+from autoseg.plan.rules import (
+    ANISOTROPY_RATIO,
+    Grid,
+    find_lowres,
+    image_grid,
+    mirror_axes,
+    side_pairs,
+)
 from autoseg.plan.sizing import Limits, Sized, cpu_limits, fit_budget, gpu_limits
 from autoseg.plan.topology import first_patch
 from autoseg.plan.training import adamw_training, sgd_training
@@ -20,8 +27,10 @@ CPU_BUDGET_S = 2 * 3600.0
 """Default on a CPU: an evening's wait."""
 GPU_BUDGET_S = 12 * 3600.0
 """Default on a GPU: a night."""
-NETWORK = replace(PLAIN, max_features={2: 256, 3: 256}, max_supervised=3)
+NETWORK = replace(PLAIN, max_features={1: 256, 2: 256, 3: 256}, max_supervised=3)
 """On a CPU, deep stages stop at eight times the first one's width: small data sets need no more."""
+GPU_NETWORK = replace(PLAIN, max_features={1: 512, **PLAIN.max_features})
+"""nnU-Net's, and for signals, which it does not know, the same as for pictures."""
 UNSEEN = 0.05
 """A patch that covers less of the image than this cannot tell left from right on a CPU's budget:
 the coarser configuration is trained."""
@@ -81,7 +90,12 @@ def _unswapped(request: PlanRequest, grid: Grid, item: ConfigurationPlan) -> Con
     """Return a configuration that mirrors along no axis that would swap left and right classes."""
     allowed = mirror_axes(request.fingerprint, grid, len(item.recipe.spacing))
     kept = tuple(axis for axis in item.recipe.mirror_axes if axis in allowed)
-    return item.revised(recipe=replace(item.recipe, mirror_axes=kept))
+    pairs = side_pairs(request.fingerprint, grid, len(item.recipe.spacing))
+    augmentation = item.training.augmentation.revised(side_pairs=pairs)
+    return item.revised(
+        recipe=replace(item.recipe, mirror_axes=kept),
+        training=item.training.revised(augmentation=augmentation),
+    )
 
 
 def device_memory(request: PlanRequest) -> int:
@@ -119,30 +133,30 @@ def num_trained(request: PlanRequest, grid: Grid, memory_bytes: int) -> int:
 
 def style_of(request: PlanRequest) -> Style:
     """Return how images are prepared: resampled raw, mirrored at borders, flipped if it pays."""
-    on_cpu = request.device == "cpu"
+    on_cpu, is_signal = request.device == "cpu", request.fingerprint.dimensions == 1
     return Style(
         order="resample-normalise",
         padding="mirror",
-        mirror=not on_cpu or request.fingerprint.unit == "pixel",
-        test_time_mirroring=not on_cpu,
+        mirror=not is_signal and (not on_cpu or request.fingerprint.unit == "pixel"),
+        test_time_mirroring=not is_signal and not on_cpu,
     )
 
 
 def choices(request: PlanRequest, grid: Grid, limits: Limits) -> tuple[Choice, ...]:
-    """Return 2d, and for volumes 3d_fullres and, where its patch lacks context, 3d_lowres."""
-    family = NETWORK if limits.device == "cpu" else PLAIN
+    """Return 1d or 2d; for volumes 3d_fullres, too, and 3d_lowres where that lacks context."""
+    family = NETWORK if limits.device == "cpu" else GPU_NETWORK
     ends = facts(request)
 
     def fit(spacing: Spacing, shape: tuple[float, ...], num_voxels: float) -> Sized:
         data = {"spacing": spacing, "median_shape": shape, "num_voxels": num_voxels}
         start = first_patch(spacing, shape)
-        if limits.device == "cpu":  # never beyond nnU-Net's patch
+        if limits.device == "cpu" and len(shape) > 1:  # never beyond nnU-Net's patch
             start = fit_network(PLAIN, ends, PLAIN.reference_bytes, **data).patch_size
         return fit_budget(family, ends, limits, start=start, **data)
 
     plane, flat_shape = grid.spacing[-2:], grid.median_shape[-2:]
     flat = fit(plane, flat_shape, grid.num_voxels)
-    found = [Choice("2d", plane, flat_shape, flat, batch_dice=True)]
+    found = [Choice(f"{len(plane)}d", plane, flat_shape, flat, batch_dice=True)]
     if not grid.is_volume:
         return tuple(found)
     full = fit(grid.spacing, grid.median_shape, grid.num_voxels)
@@ -219,6 +233,8 @@ def _training(request: PlanRequest, choice: Choice) -> TrainingPlan:
 
 
 def _why_trained(grid: Grid, choice: Choice) -> str:
+    if choice.name == "1d":
+        return "The images are signals."
     if choice.name == "2d" and len(grid.spacing) == 2:
         return "The images are 2D."
     if choice.name == "2d" and not grid.is_volume:
@@ -280,7 +296,9 @@ def _explain_request(
 def _mirror_decision(request: PlanRequest, style: Style) -> Decision:
     """Return whether images are mirrored, and along which axes not."""
     pairs, value = mirror_pairs(request.fingerprint), style.mirror
-    if not style.mirror:
+    if request.fingerprint.dimensions == 1:
+        reason = "A signal has a direction: nothing that it records runs backwards."
+    elif not style.mirror:
         reason = "A short run learns faster from bodies seen the right way round."
     elif pairs:
         value = f"not along axis {', '.join(sorted({str(pair.axis) for pair in pairs}))}"

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from autoseg.errors import PlanError
 from autoseg.plan.compose import (
     Draft,
     Style,
@@ -51,7 +52,19 @@ def plan(request: PlanRequest) -> Plan:
 
 
 def plan_family(request: PlanRequest, family: Family, planner: str) -> Plan:
-    """Return nnU-Net's plan with another family of networks."""
+    """Return nnU-Net's plan with another family of networks.
+
+    Raises
+    ------
+    PlanError
+        The images are signals, for which nnU-Net has no rules.
+    """
+    if request.fingerprint.dimensions == 1:
+        raise PlanError(
+            found=f"{request.fingerprint.dataset_name}: images with 1 axis",
+            expected=f"images with 2 or 3 axes: nnU-Net, whose rules {planner} follows, has no 1D",
+            fix="plan with --planner auto",
+        )
     grid = image_grid(request.fingerprint)
     memory = request.memory_bytes or family.reference_bytes
     chosen = choices(request, family, grid, memory)

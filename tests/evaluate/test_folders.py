@@ -191,3 +191,17 @@ def test_a_region_of_values_that_are_no_classes_is_refused(folders, members):
         write(folder, "a.png", np.array([[0, 1], [2, 0]]))
     with pytest.raises(DatasetError, match="region whole"):
         evaluate_folders(*folders, regions={"whole": members})
+
+
+def test_labels_of_signals_in_tables_are_compared_in_seconds(tmp_path):
+    geometry = Geometry((0.002,), unit="s")
+    labels = np.zeros(100, np.uint8)
+    labels[20:40] = 1
+    write_labels(tmp_path / "a" / "x.csv", np.roll(labels, 1), geometry)
+    write_labels(tmp_path / "b" / "x.csv", labels, geometry)
+    found = evaluate_folders(tmp_path / "a", tmp_path / "b")
+    assert (found.unit, found.nsd_tolerance) == ("s", pytest.approx(0.002))
+    (score,) = found.scores[0].classes
+    assert score.dice == pytest.approx(38 / 40)
+    assert score.hd95 == pytest.approx(0.002)
+    assert score.nsd == 1.0

@@ -99,3 +99,21 @@ def test_equal_masks_are_at_distance_zero():
     distances = surface_distances(mask, mask, (1.0, 1.0))
     assert hausdorff_95(distances) == 0
     assert surface_dice(distances, 0.0) == 1
+
+
+@pytest.mark.parametrize("tolerance", [0.0021, 0.011])
+def test_ends_of_waves_agree_with_brute_force(tolerance):
+    prediction, reference = blob((400,), 3), blob((400,), 4)
+    distances = surface_distances(prediction, reference, (0.002,))
+    hd95, nsd = brute_force(prediction, reference, (0.002,), tolerance)
+    assert hausdorff_95(distances) == pytest.approx(hd95, rel=1e-5)
+    assert surface_dice(distances, tolerance) == pytest.approx(nsd, rel=1e-6)
+
+
+@pytest.mark.parametrize("spacing", [(0.002,), (0.8, 0.8), (0.1, 0.1, 0.1)])
+def test_a_surface_as_far_as_the_tolerance_counts_as_near(spacing):
+    reference = np.zeros((9,) * len(spacing), bool)
+    reference[tuple(slice(2, 6) for _ in spacing)] = True
+    prediction = np.roll(reference, 1, axis=0)
+    distances = surface_distances(prediction, reference, spacing)
+    assert surface_dice(distances, spacing[0]) == 1.0

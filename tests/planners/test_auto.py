@@ -1,7 +1,11 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 
 from autoseg.machine import Gpu
+from autoseg.plan.cost import STEP_OVERHEAD_S
+from autoseg.plan.plan import SidePair
 from autoseg.plan.registry import load_planner
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.fingerprints import fingerprint_of, machine_of, request_of
@@ -151,6 +155,10 @@ def test_an_axis_that_swaps_left_and_right_is_not_mirrored():
     plan = AUTO(request_of(volumes, machine_of(GPU)))
     assert plan.configuration("3d_fullres").recipe.mirror_axes == (0, 1)
     assert plan.configuration("2d").recipe.mirror_axes == (0,)
+    augmentation = plan.configuration("3d_fullres").training.augmentation
+    assert augmentation.side_pairs == (SidePair(axis=2, first=1, second=2),)
+    assert augmentation.side_mirror_probability == 0
+    assert plan.configuration("2d").training.augmentation.side_pairs[0].axis == 1
     told = next(item for item in plan.decisions if item.name == "mirroring")
     assert told.value == "not along axis 2"
     assert "left lung and right lung" in told.reason
@@ -167,3 +175,46 @@ def test_the_axis_that_is_not_mirrored_follows_the_transpose():
     recipe = AUTO(request_of(volumes, machine_of(GPU))).configuration("3d_fullres").recipe
     assert recipe.transpose == (2, 0, 1)
     assert recipe.mirror_axes == (1, 2)
+
+
+LEADS = [(5000,)] * 480
+
+
+def test_signals_get_one_configuration_that_sees_them_the_right_way_round():
+    plan = ask(LEADS, (0.002,), budget_s=1200.0)
+    (item,) = plan.configurations
+    assert (item.name, item.train_by_default) == ("1d", True)
+    assert item.recipe.spacing == (0.002,)
+    assert (item.recipe.mirror_axes, item.recipe.test_time_mirroring) == ((), False)
+    assert item.training.augmentation.rotation_probability == 0.0
+    assert plan.nsd_tolerance == 0.002
+    reason = next(entry.reason for entry in plan.decisions if entry.name == "mirroring")
+    assert "backwards" in reason
+
+
+def test_a_patch_of_a_signal_grows_with_the_time_within_its_limits():
+    def patch(seconds, length=5000):
+        plan = ask([(length,)] * 100, (0.002,), budget_s=seconds)
+        return plan.configurations[0].patch_size[0]
+
+    assert 1024 <= patch(120.0) <= patch(7200.0) <= 5120
+    assert patch(10 * 86400.0, length=10**7) <= 65_536
+
+
+def test_a_batch_whose_arithmetic_costs_nothing_is_not_made_small():
+    (item,) = ask(LEADS, (0.002,), budget_s=180.0).configurations
+    assert item.batch_size > 2
+    assert item.cost.step_seconds <= 2 * STEP_OVERHEAD_S["cpu"]
+
+
+def test_many_short_signals_are_planned_quickly():
+    request = request_of(fingerprint_of([(5000,)] * 2000, (0.002,)))
+    start = time.process_time()
+    AUTO(request)
+    assert time.process_time() - start < 2
+
+
+def test_a_gpu_takes_signals_too():
+    (item,) = ask(LEADS, (0.002,), machine=machine_of(GPU)).configurations
+    assert item.recipe.mirror_axes == ()
+    assert item.patch_size[0] >= 4096
