@@ -6,7 +6,7 @@ from autoseg.runtime.errors import AutosegError as AutosegError
 
 
 def nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    """Return ", did you mean 'x'?" for the name most like a mistyped one, or nothing."""
+    """Return "; did you mean 'x'?" for the name most like a mistyped one, or nothing."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     return f"; did you mean {near[0]!r}?" if near else ""
 

@@ -7,6 +7,7 @@ training loop need nothing but torch, numpy, pydantic and this file.
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
@@ -95,6 +96,10 @@ MIN_SQUEEZED = 8
 """Squeeze-and-excitation is no narrower: of one or two rectified features all may be dead."""
 
 
+PUBLISHED_WEIGHTS, NO_WEIGHTS = "imagenet", "none"
+"""What a pretrained encoder may start from besides a file: what is published, or nothing."""
+
+
 class StagePlan(Record):
     """One resolution of the U-Net."""
 
@@ -104,6 +109,29 @@ class StagePlan(Record):
     """Downsampling on entering the stage; the first stage has ones."""
     num_blocks: int
     """Blocks of the encoder; a plain block is one convolution."""
+
+
+class Backbone(Record):
+    """A pretrained encoder: the lower stages of a network, as the package timm builds them."""
+
+    model: str
+    """As timm names it, with the tag of its weights."""
+    weights: str | None
+    """SHA-256 of the tensors that training starts from; None: they are drawn from the seed."""
+    mean: tuple[float, ...]
+    """Of the images that the weights were trained on, 0 to 1; one entry an input channel."""
+    std: tuple[float, ...]
+    """The same of their standard deviation."""
+    frozen_norm: bool
+    """Batch normalisation keeps its scale, its shift and its running statistics."""
+    num_stages: int
+    """Stages that it makes, the lowest ones; those above are blocks of our own."""
+    parameters: int
+    """Values that it holds, those that are frozen included."""
+    multiplications: float
+    """Of one forward pass, for each pixel of the image."""
+    values: float
+    """What its convolutions put out, for each pixel of the image."""
 
 
 class NetworkPlan(Record):
@@ -131,6 +159,11 @@ class NetworkPlan(Record):
     """Squeeze-and-excitation in the encoder's blocks, this many times narrower; None: without."""
     dropout: float = 0.0
     """Probability of dropout after the lowest encoder stage, while training."""
+    missing_channels: bool = False
+    """Whether channels may be absent: such a one is NaN, and the network sees for each channel
+    where it is known."""
+    backbone: Backbone | None = None
+    """A pretrained encoder in place of the blocks of the lower stages."""
 
     @property
     def variants(self) -> dict[str, object]:
@@ -150,6 +183,11 @@ class NetworkPlan(Record):
         return self._strides_until(len(self.stages) - 1)
 
     @property
+    def seen_channels(self) -> int:
+        """Channels that the first convolution takes: where each is known counts as one more."""
+        return self.in_channels * (2 if self.missing_channels else 1)
+
+    @property
     def output_margin(self) -> tuple[int, ...]:
         """Voxels by which the output is smaller than the input at each side, per axis.
 
@@ -167,14 +205,53 @@ class NetworkPlan(Record):
                 margin[axis] += convs * (kernel // 2) * stride
         return tuple(margin)
 
+    @property
+    def patch_offset(self) -> tuple[int, ...]:
+        """Voxels by which a patch exceeds a multiple of `total_strides`, per axis; 0 with padding.
+
+        What valid convolutions of the encoder take away before each pooling must leave a multiple
+        of its stride: 572 = 32 x 16 + 60 in Ronneberger et al. 2015, figure 1.
+        """
+        offset = [0] * self.dimensions
+        if self.padding == "same":
+            return tuple(offset)
+        for level, stage in enumerate(self.stages):
+            axes = zip(stage.kernel_size, self._strides_until(level), strict=True)
+            for axis, (kernel, stride) in enumerate(axes):
+                offset[axis] += 2 * stage.num_blocks * (kernel // 2) * stride
+        return tuple(offset)
+
+    def patch_around(self, output: Sequence[int]) -> tuple[int, ...]:
+        """Return the smallest patch of which at least `output` voxels are predicted, per axis."""
+        least = [n + 2 * m for n, m in zip(output, self.output_margin, strict=True)]
+        axes = zip(least, self.patch_offset, self.total_strides, strict=True)
+        return tuple(
+            max(1, math.ceil((n - offset) / stride)) * stride + offset for n, offset, stride in axes
+        )
+
+    def patch_problem(self, patch_size: Sequence[int]) -> str | None:
+        """Return why the network cannot take a patch, or None."""
+        output = [n - 2 * m for n, m in zip(patch_size, self.output_margin, strict=True)]
+        fitting = self.patch_around([max(1, n) for n in output])
+        if fitting == tuple(patch_size):
+            return None
+        if self.padding == "same":
+            return f"not divisible by the network's strides {self.total_strides}"
+        return f"which valid convolutions cannot take; {fitting} they can"
+
     def _strides_until(self, level: int) -> tuple[int, ...]:
         """Return the voxels of the input that a voxel of a stage spans, per axis."""
         strides = [stage.strides for stage in self.stages[: level + 1]]
         return tuple(math.prod(axis) for axis in zip(*strides, strict=True))
 
+    @property
+    def num_own_stages(self) -> int:
+        """Number of stages that no pretrained encoder makes."""
+        return len(self.stages) - (0 if self.backbone is None else self.backbone.num_stages)
+
     def problems(self) -> list[str]:
         """Return why the network cannot be built, one line a problem; nothing for a good plan."""
-        problems = []
+        problems = self._backbone_problems()
         if not 1 <= self.num_supervised <= max(1, len(self.stages) - 1):
             problems.append(f"num_supervised is {self.num_supervised} of {len(self.stages)} stages")
         if self.decoder_convs < 1:
@@ -188,6 +265,30 @@ class NetworkPlan(Record):
             problems.append(
                 "padding is valid, which needs encoder plain, decoder plain, downsampling max"
                 " and num_supervised 1"
+            )
+        return problems
+
+    def _backbone_problems(self) -> list[str]:
+        """Return what does not go together with a pretrained encoder."""
+        backbone = self.backbone
+        if backbone is None:
+            return []
+        problems = []
+        shape = (self.encoder, self.downsampling, self.padding, self.squeeze_reduction)
+        if shape != ("plain", "strided", "same", None):
+            problems.append(
+                "backbone needs encoder plain, downsampling strided, padding same and no"
+                " squeeze_reduction"
+            )
+        if self.missing_channels:
+            problems.append("backbone and missing_channels do not go together")
+        if self.dimensions != 2:
+            problems.append(f"backbone sees 2 axes, not {self.dimensions}")
+        if not len(backbone.mean) == len(backbone.std) == self.in_channels:
+            problems.append(f"backbone.mean and std are not of {self.in_channels} channels")
+        if not 1 <= backbone.num_stages <= len(self.stages):
+            problems.append(
+                f"backbone.num_stages is {backbone.num_stages} of {len(self.stages)} stages"
             )
         return problems
 

@@ -105,13 +105,26 @@ class Workspace:
     def report_choice(self) -> Path:
         return self.root / "report.json"
 
+    def augmentation_sheet(self, configuration: str) -> Path:
+        """Return the contact sheet of a configuration's augmentation."""
+        return self.root / f"augmentation_{configuration}.png"
+
     @property
     def training(self) -> Path:
         return self.root / "training"
 
     @property
+    def pretraining(self) -> Path:
+        """Folder of what was learnt without labels."""
+        return self.root / "pretraining"
+
+    @property
     def superseded(self) -> Path:
         return self.root / SUPERSEDED
+
+    def encoder_weights(self, digest: str) -> Path:
+        """Return the file of a pretrained encoder's weights, kept since they were planned."""
+        return self.root / "encoders" / f"{digest[:16]}.pt"
 
     def preprocessed(self, configuration: str) -> Path:
         """Return the folder of a configuration's prepared cases."""
@@ -120,6 +133,14 @@ class Workspace:
     def fold(self, configuration: str, fold: str) -> "FoldFolder":
         """Return the paths of one fold; `fold` is an index as text, or "all"."""
         return FoldFolder(self.training / configuration / f"fold_{fold}")
+
+    def denoising(self, configuration: str, fold: str) -> "FoldFolder":
+        """Return the paths of a pretraining.
+
+        `fold` is the one whose validation images it left out, "all" where it saw all images.
+        """
+        folder = self.pretraining / configuration
+        return FoldFolder(folder if fold == "all" else folder / f"fold_{fold}")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from autoseg.dataset.dataset import Finding
     from autoseg.evaluate.evaluation import Evaluation
     from autoseg.pipeline.planning import PlanOutcome
+    from autoseg.pipeline.pretraining import PretrainOutcome
     from autoseg.plan.plan import Plan
     from autoseg.workspace import Workspace
 
@@ -175,6 +176,8 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     print(f"training {names} on {folds}: about {duration(total_s)}")
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
+    for sheet in outcome.sheets:
+        print(f"augmentation: {sheet}")
     print(f"workspace: {outcome.workspace.root}")
     print(f"next: {shlex.join(train_command(outcome.workspace))}")
 
@@ -272,6 +275,28 @@ def print_summary(summary: Mapping) -> None:
         print(f"the model holds {inside} for its verification")
     if "report" in summary:
         print(f"report: {summary['report']}")
+
+
+def print_pretraining(outcome: "PretrainOutcome", workspace: "Workspace") -> None:
+    """Print what a pretraining has come to, which images it saw, and the command that uses it."""
+    print(
+        f"{outcome.configuration}: {counted(outcome.num_steps, 'step')} of denoising in "
+        f"{duration(outcome.train_seconds)}, mean squared error of the noise {outcome.loss:.4f}"
+    )
+    seen = f"the images of {counted(outcome.num_cases, 'case')} without their labels"
+    if outcome.num_unlabelled:
+        seen += f", and {counted(outcome.num_unlabelled, 'further image')}"
+    print(f"seen: {seen}")
+    if outcome.fold == "all":
+        print(
+            "Every fold's validation images were seen, though not their labels; `--fold K` leaves "
+            "out those of fold K, if its score is to be of images that nothing was learnt from."
+        )
+    else:
+        print(f"fold {outcome.fold}: none of its validation images was seen; train no other fold")
+    words = [*train_command(workspace), "--configurations", outcome.configuration]
+    words += [] if outcome.fold == "all" else ["--folds", outcome.fold]
+    print(f"To train from it: {shlex.join([*words, '--init', str(outcome.checkpoint)])}")
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:

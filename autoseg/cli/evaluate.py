@@ -21,7 +21,7 @@ def evaluate(
         int | None, typer.Option("--background", help="Its value; default: the lowest found.")
     ] = None,
     nsd_tolerance: Annotated[
-        float | None, typer.Option("--nsd-tolerance", help="In mm or pixels.")
+        float | None, typer.Option("--nsd-tolerance", help="In mm, seconds or pixels.")
     ] = None,
     region: Annotated[
         list[str] | None,

@@ -18,9 +18,11 @@ from autoseg.cli.ensemble import ensemble
 from autoseg.cli.evaluate import evaluate
 from autoseg.cli.export import export
 from autoseg.cli.import_ import import_
+from autoseg.cli.import_model import import_model
 from autoseg.cli.plan import plan
 from autoseg.cli.predict import predict
 from autoseg.cli.preprocess import preprocess
+from autoseg.cli.pretrain import pretrain
 from autoseg.cli.report import report
 from autoseg.cli.run import run
 from autoseg.cli.train import train
@@ -29,10 +31,12 @@ from autoseg.runtime.errors import AutosegError
 COMMANDS = (
     plan,
     train,
+    pretrain,
     predict,
     evaluate,
     check,
     import_,
+    import_model,
     run,
     demo,
     preprocess,
@@ -56,7 +60,7 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        app.command(command.__name__.rstrip("_"))(command)
+        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
     app.callback()(_version_option)
     return app
 

@@ -30,6 +30,12 @@ def plan(
     export_nnunet: Annotated[
         bool, typer.Option("--export-nnunet", help="Also write nnUNetPlans.json.")
     ] = False,
+    preview_augmentation: Annotated[
+        bool,
+        typer.Option(
+            "--preview-augmentation", help="Also draw training patches as they will be changed."
+        ),
+    ] = False,
     fingerprint: Annotated[
         Path | None, typer.Option("--fingerprint", help="Plan from a fingerprint, without data.")
     ] = None,
@@ -46,6 +52,8 @@ def plan(
 
     if (dataset is None) == (fingerprint is None):
         raise typer.BadParameter("name a DATASET, or a --fingerprint FILE, not both")
+    if fingerprint is not None and preview_augmentation:
+        raise typer.BadParameter("--preview-augmentation needs a DATASET, not a --fingerprint")
     wanted = PlanOptions(
         dataset=dataset or Path(),
         workspace=workspace,
@@ -64,6 +72,7 @@ def plan(
         seed=seed,
         replan=replan,
         export_nnunet=export_nnunet,
+        preview_augmentation=preview_augmentation,
         command=typed(),
         machine_file=machine_file(),
     )

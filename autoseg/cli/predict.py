@@ -31,6 +31,10 @@ def predict(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Predict again what is there already.")
     ] = False,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option("--missing", help="A channel that is absent: its number (from 0) or name."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     backend: Annotated[str, typer.Option(help="auto, onnx or torch.")] = "auto",
     json_: options.JsonOption = False,
@@ -38,14 +42,23 @@ def predict(
     """Segment images with a trained model; one bad file never stops the rest."""
     from autoseg.export.backend import find_artifact, open_model, parse_effort
     from autoseg.runtime.cases import refuse_missing
+    from autoseg.runtime.missing import parse_missing
     from autoseg.runtime.runner import PredictOptions, predict_files
 
     start = time.perf_counter()
     refuse_missing(inputs)
     chosen = parse_effort(effort, mirroring=not no_tta)
-    choice = PredictOptions(effort=chosen, probabilities=probabilities, overwrite=overwrite)
+    absent = missing or []
     with find_artifact(model) as folder:
-        opened, used = open_model(folder, backend, device=device, inputs=inputs, effort=chosen)
+        opened, used = open_model(
+            folder, backend, device=device, inputs=inputs, effort=chosen, missing=absent
+        )
+        choice = PredictOptions(
+            effort=chosen,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            missing=parse_missing(opened.manifest, absent),
+        )
         summary = predict_files(opened, inputs, output, choice, _Progress())
     seconds = time.perf_counter() - start
     if json_:

@@ -85,11 +85,27 @@ class Progress:
             )
         elif event.get("event") == "note":
             print(event["text"], file=sys.stderr, flush=True)
+        elif event.get("event") == "initial":
+            _print_initial(event)
         elif event.get("event") == "step":
             print(f"{event['name']} ...", file=sys.stderr, flush=True)
         elif "step" in event and "num_steps" in event:
             name = f"{event.get('configuration')} fold {event.get('fold')}"
+            name = str(event.get("name", name))
             self.update(name, _int(event["step"]), _int(event["num_steps"]), _note(event))
+
+
+def _print_initial(event: Mapping[str, object]) -> None:
+    """Print which layers begin with the weights of another model."""
+    layers = event["layers"]
+    assert isinstance(layers, list)
+    print(f"{event['configuration']} begins with {event['source']}", file=sys.stderr)
+    width = max(len(layer) for layer, _, _ in layers)
+    for layer, state, reason in layers:
+        print(f"  {layer:{width}}  {state:13}  {reason}".rstrip(), file=sys.stderr)
+    states = [state for _, state, _ in layers]
+    counts = (f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    print(f"{', '.join(counts)} of {len(layers)} layers", file=sys.stderr, flush=True)
 
 
 def _int(value: object) -> int:

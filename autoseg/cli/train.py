@@ -1,5 +1,6 @@
 """`autoseg train`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -29,6 +30,10 @@ def train(
     address: Annotated[
         str | None, typer.Option("--address", help="Of a running Ray cluster.")
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option("--init", metavar="MODEL", help="Begin with its weights: model, checkpoint."),
+    ] = None,
     verification_case: Annotated[
         str, typer.Option("--verification-case", help="CASE, synthetic or none.")
     ] = "synthetic",
@@ -52,6 +57,7 @@ def train(
         num_workers=workers,
         address=address,
         images=images,
+        initial=init,
         verification_case=verification_case,
         command=typed(),
     )

@@ -87,13 +87,15 @@ def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     boxes = ndimage.find_objects(mask.view(np.int8))
     if not boxes:
         return mask
+    inside = mask[boxes[0]]
+    inside = inside if inside.ndim > 1 else inside[None]  # cc3d knows no single axis
     components, count = cc3d.connected_components(
-        mask[boxes[0]], connectivity=4 if mask.ndim == 2 else 6, return_N=True
+        inside, connectivity=4 if inside.ndim == 2 else 6, return_N=True
     )
     if count == 1:
         return mask
     sizes = np.bincount(components.reshape(-1))
     sizes[0] = 0
     kept = np.zeros_like(mask)
-    kept[boxes[0]] = components == sizes.argmax()
+    kept[boxes[0]] = (components == sizes.argmax()).reshape(mask[boxes[0]].shape)
     return kept

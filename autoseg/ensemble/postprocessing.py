@@ -14,8 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.dataset.annotated import without_unknown
 from autoseg.dataset.case import read_classes
-from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.dataset import Case, Dataset
 from autoseg.dataset.label_values import to_classes
 from autoseg.ensemble.choose import Ensemble
 from autoseg.ensemble.largest import Counts, Rules, count_case, stack_counts
@@ -171,7 +172,7 @@ def _gather(
             prediction = predictions.get(case.id)
             if prediction is None:
                 raise _missing(case.id, folder)
-            found.append(_count(plan, read_classes(dataset, case), prediction))
+            found.append(_count(plan, dataset, case, prediction))
             origins.append(fold)
             patients.append(case.group)
     if len(found) < MIN_CASES:
@@ -179,11 +180,12 @@ def _gather(
     return _Evidence(stack_counts(found), tuple(origins), tuple(patients))
 
 
-def _count(plan: Plan, reference: NDArray, prediction: Path) -> Counts:
-    """Return the counts of one case from its true classes (*S) and the file of the found ones."""
+def _count(plan: Plan, dataset: Dataset, case: Case, prediction: Path) -> Counts:
+    """Return the counts of one case, whose found classes are in a file."""
+    found = to_classes(read_labels(prediction).array[0], plan.labels)
     return count_case(
-        to_classes(read_labels(prediction).array[0], plan.labels),
-        reference,
+        without_unknown(found, case, plan.labels, fill=0),
+        read_classes(dataset, case),
         len(plan.labels.names),
     )
 

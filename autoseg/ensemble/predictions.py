@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from autoseg.runtime.images import case_stem, is_image
+from autoseg.runtime.images import case_stem, list_images
 from autoseg.workspace import FoldFolder
 
 
@@ -10,5 +10,4 @@ def find_predictions(folder: FoldFolder) -> dict[str, Path]:
     """Return the label maps of a fold's validation cases by case, whatever their format."""
     if not folder.validation.is_dir():
         return {}
-    paths = sorted(path for path in folder.validation.iterdir() if is_image(path))
-    return {case_stem(path): path for path in paths}
+    return {case_stem(path): path for path in list_images(folder.validation)}

@@ -78,6 +78,7 @@ def predict_prepared(
         pad_values=(0.0,) * len(recipe.channels),
         mirror_axes=mirror_axes,
         batch_size=configuration.batch_size,
+        margins=configuration.network.output_margin,
     )
     network = torch_network(
         models, execution.device, execution.precision, channels_last=execution.channels_last
@@ -93,7 +94,7 @@ def mirroring(configuration: ConfigurationPlan) -> tuple[int, ...]:
 
 def count_tiles(shape: Sequence[int], configuration: ConfigurationPlan) -> int:
     """Return how many tiles a prepared image with axes `shape` (*S') takes without mirroring."""
-    patch = configuration.patch_size
+    patch = configuration.output_size
     tile = (1,) * (len(shape) - len(patch)) + patch
     filled = [max(n, p) for n, p in zip(shape, tile, strict=True)]
     return len(tile_starts(filled, tile, configuration.recipe.overlap))

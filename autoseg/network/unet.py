@@ -5,8 +5,10 @@ Letters in shapes: B batch, C input channels, F features, K classes, S spatial a
 
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
+from autoseg.network.backbone import build_backbone
 from autoseg.network.blocks import (
     BottleneckBlock,
     ConvBlock,
@@ -37,10 +39,12 @@ class UNet(nn.Module):
         materials = Materials.of(plan)
         self.checkpointing = False
         """Whether encoder stages and decoder blocks are computed again in the backward pass."""
+        self.missing_channels = plan.missing_channels
         self.stem = _stem(plan, materials)
         self.encoder = nn.ModuleList(
-            _stage(plan, level, materials) for level in range(len(plan.stages))
+            _stage(plan, level, materials) for level in range(plan.num_own_stages)
         )
+        self.backbone = build_backbone(plan)
         self.dropout = nn.Dropout(plan.dropout)
         self.decoder = build_decoder(plan, materials)
         self.heads = nn.ModuleList(
@@ -60,13 +64,23 @@ class UNet(nn.Module):
     def features(self, x: Tensor) -> list[Tensor]:
         """Return the features (B, F, *S / strides) of the heads, the final prediction's first."""
         run = recomputing(self) if self.checkpointing and self.training else called
-        x = run(self.stem, x)
+        if self.missing_channels:
+            x = with_presence(x)
+        inside = run(self.stem, x)
         skips = []
         for stage in self.encoder:
-            x = run(stage, x)
-            skips.append(x)
-        skips[-1] = self.dropout(x)
+            inside = run(stage, inside)
+            skips.append(inside)
+        if self.backbone is not None:
+            skips.extend(run(self.backbone, x))
+        skips[-1] = self.dropout(skips[-1])
         return self.decoder(skips, run)
+
+
+def with_presence(x: Tensor) -> Tensor:
+    """Return channels (B, C, *S), 0 where they are NaN, and where they are not (B, 2 C, *S)."""
+    is_known = ~x.isnan()
+    return torch.cat([x.where(is_known, 0.0), is_known.to(x.dtype)], dim=1)
 
 
 @final
@@ -92,7 +106,7 @@ def _stem(plan: NetworkPlan, materials: Materials) -> nn.Module:
         return nn.Identity()
     first = plan.stages[0]
     return ConvBlock(
-        plan.in_channels,
+        plan.seen_channels,
         first.features,
         kernel=first.kernel_size,
         stride=materials.ones,
@@ -129,7 +143,7 @@ def _width_before(plan: NetworkPlan, level: int) -> int:
     """Return the features that a stage takes."""
     if level > 0:
         return plan.stages[level - 1].features
-    return plan.in_channels if plan.encoder == "plain" else plan.stages[0].features
+    return plan.seen_channels if plan.encoder == "plain" else plan.stages[0].features
 
 
 def _head_widths(plan: NetworkPlan) -> list[int]:

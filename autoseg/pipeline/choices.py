@@ -1,14 +1,14 @@
 """What a training is asked to do: which folds of which configurations."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.split_files import read_splits
 from autoseg.dataset.splits import Split
-from autoseg.errors import TrainingError
+from autoseg.errors import TrainingError, nearest
 from autoseg.plan.plan import Plan
 from autoseg.record import Record
 from autoseg.workspace import Workspace, write_text
@@ -34,6 +34,8 @@ class TrainOptions:
     images: bool | None = None
     """Whether the report shows pictures of cases; None: as it was last asked for."""
     verification_case: str = "synthetic"
+    initial: Path | None = None
+    """Model or checkpoint whose weights new folds begin with."""
     command: tuple[str, ...] = ()
     """As typed, for the report."""
 
@@ -90,12 +92,10 @@ def check_verification_case(dataset: Dataset, choice: str) -> None:
     names = [case.id for case in dataset.cases]
     if choice in NO_CASE or choice in names:
         return
-    near = difflib.get_close_matches(choice, [*NO_CASE, *names], n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise TrainingError(
         found=f"--verification-case {choice}",
         expected=f"synthetic, none, or the id of a case of {dataset.name}",
-        fix=f"{hint}Correct --verification-case",
+        fix=f"correct --verification-case{nearest(choice, [*NO_CASE, *names])}",
     )
 
 

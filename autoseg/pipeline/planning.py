@@ -9,28 +9,28 @@ from pathlib import Path
 from autoseg.check.findings import check_fingerprint
 from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, Finding, Findings
-from autoseg.dataset.formats.registry import find_format
 from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import spec_json
 from autoseg.dataset.split_files import splits_json
 from autoseg.dataset.splits import DEFAULT_FOLDS, Splits
-from autoseg.errors import AutosegError, PlanError, WorkspaceError
+from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.fingerprint.copies import near_copies
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_memory
+from autoseg.pipeline.backbones import apply_settings
 from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec, require_place
 from autoseg.pipeline.examining import Examined, make_survey, open_sound
+from autoseg.pipeline.preview import preview_augmentation
 from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
 from autoseg.pipeline.supersede import settle
+from autoseg.plan.budget import refuse_short_budget
 from autoseg.plan.export_nnunet import to_nnunet
-from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
 from autoseg.plan.request import PlanRequest
 from autoseg.workspace import Workspace, writable_workspace, write_text
-
-DIMENSIONS = (2, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +56,8 @@ class PlanOptions:
     seed: int = 0
     replan: bool = False
     export_nnunet: bool = False
+    preview_augmentation: bool = False
+    """Draw contact sheets of training patches, too."""
     command: tuple[str, ...] = ()
     """As typed, for the report."""
     machine_file: Path | None = None
@@ -74,6 +76,8 @@ class PlanOutcome:
     plan: Plan
     superseded: Path | None
     """Where the training of an earlier plan was moved."""
+    sheets: tuple[Path, ...] = ()
+    """Contact sheets of the augmentation, where they were asked for."""
     spec_file: Path | None = None
     """What was declared stands here; None: nothing was."""
 
@@ -96,8 +100,10 @@ def make_plan(
     Raises
     ------
     AutosegError
-        All problems of the data set at once; an unknown planner; an unwritable workspace.
+        All problems of the data set at once; a budget that no training can keep; an unknown
+        planner; an unwritable workspace.
     """
+    refuse_short_budget(options.budget_s)
     planner = load_planner(options.planner)
     wanted = _split_options(options)
     chosen = choose_spec(options.dataset, options.workspace, options.spec, options.group_by)
@@ -109,16 +115,19 @@ def make_plan(
     assert fingerprint is not None, "what cannot be measured was refused"
     workspace = writable_workspace(chosen.workspace)
     machine = _machine(workspace, options.machine_file)
-    splits, more = choose_splits(dataset, fingerprint, wanted, examined.given)
+    alike = near_copies(fingerprint.cases)
+    splits, more = choose_splits(dataset, fingerprint, wanted, examined.given, alike)
     findings = (*examined.findings, *reading_notes(dataset), *more)
     findings += check_fingerprint(
         fingerprint,
         dataset.cases,
         labels_declared=dataset.labels_declared,
         orientation=examined.spec.orientation,
+        reading=dataset.reading,
+        alike=alike,
     )
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
-    plan = apply_overrides(planner(request), options.overrides)
+    plan = apply_settings(planner(request), options.overrides, fingerprint, workspace)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     if examined.spec != chosen.spec:
@@ -140,6 +149,9 @@ def make_plan(
         splits=splits,
         plan=plan,
         superseded=superseded,
+        sheets=preview_augmentation(dataset, plan, workspace)
+        if options.preview_augmentation
+        else (),
         spec_file=chosen.file if examined.spec == chosen.spec else workspace.spec,
     )
 
@@ -154,8 +166,6 @@ def _sound(
     ram_bytes = options.ram_bytes or int(RAM_FRACTION * usable_memory())
 
     def survey(dataset: Dataset) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
-        if is_signals(dataset):
-            refuse_dimensions(dataset.name, 1)
         folder = writable_workspace(chosen.workspace).measured  # not made before it is needed
         return make_survey(folder, ram_bytes, on_case)(dataset)
 
@@ -168,26 +178,10 @@ def _sound(
         raise error.with_place(chosen.file, group_option=is_option) from None
 
 
-def is_signals(dataset: Dataset) -> bool:
-    """Return whether the first image has one axis, told by its header alone."""
-    try:
-        extent = find_format(dataset.layout).read_extent(dataset, dataset.cases[0])
-    except Exception:  # of the packages that read signals or arrays
-        return False  # what cannot be read is reported where it is measured
-    return len(extent.shape) == 1
-
-
 def plan_request(
     options: PlanOptions, fingerprint: Fingerprint, machine: Machine, *, num_folds: int
 ) -> PlanRequest:
-    """Return what a planner is asked, with the machine's own limits where none are given.
-
-    Raises
-    ------
-    PlanError
-        There are no networks for so many axes.
-    """
-    refuse_dimensions(fingerprint.dataset_name, fingerprint.dimensions)
+    """Return what a planner is asked, with the machine's own limits where none are given."""
     return PlanRequest(
         fingerprint=fingerprint,
         machine=machine,
@@ -198,17 +192,6 @@ def plan_request(
         num_folds=num_folds,
         seed=options.seed,
     )
-
-
-def refuse_dimensions(name: str, dimensions: int) -> None:
-    """Raise a PlanError for a data set with so many axes that there are no networks."""
-    if dimensions not in DIMENSIONS:
-        axes = "1 axis" if dimensions == 1 else f"{dimensions} axes"
-        raise PlanError(
-            found=f"{name}: images with {axes}",
-            expected="images with 2 or 3 axes, for which there are networks",
-            fix="plan for pictures or volumes; `autoseg check` takes signals, too",
-        )
 
 
 def _machine(workspace: Workspace, machine_file: Path | None) -> Machine:
@@ -252,8 +235,9 @@ def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path |
 
     Writes nothing; the machine is this one unless the options say otherwise.
     """
+    refuse_short_budget(options.budget_s)
     planner = load_planner(options.planner)
     fingerprint = load_fingerprint(path, dataset_json)
     num_folds = options.num_folds or min(DEFAULT_FOLDS, len(fingerprint.cases))
     request = plan_request(options, fingerprint, measure_machine(), num_folds=num_folds)
-    return apply_overrides(planner(request), options.overrides)
+    return apply_settings(planner(request), options.overrides, fingerprint)

@@ -39,7 +39,8 @@ def settle(
     same = earlier is not None and _decisions(earlier) == _decisions(plan)
     if earlier is not None and same and _has(workspace, splits) and not replan:
         return earlier, None
-    if not workspace.training.exists():
+    trained = [path for path in (workspace.training, workspace.pretraining) if path.exists()]
+    if not trained:
         return plan, None
     if not replan:
         lines = ["it is of another version"] if earlier is None else differences(earlier, plan)
@@ -48,7 +49,7 @@ def settle(
         more = [f"... and {len(lines) - MAX_DIFFERENCES} more"] * (len(lines) > MAX_DIFFERENCES)
         shown = "\n".join([*lines[:MAX_DIFFERENCES], *more])
         raise WorkspaceError(
-            found=f"{workspace.training} holds folds trained with a different plan:\n{shown}",
+            found=f"{trained[0]} holds weights of a different plan:\n{shown}",
             expected="a workspace without training, or the same plan again",
             fix="add --replan to move that training to superseded/, or choose another -w",
         )
@@ -118,6 +119,7 @@ def _move_aside(workspace: Workspace, earlier: Plan | None) -> Path:
     place.mkdir(parents=True)
     for path in (
         workspace.training,
+        workspace.pretraining,
         workspace.plan,
         workspace.splits,
         workspace.run,

@@ -1,8 +1,10 @@
 """From a plan to a verified model and its report: `autoseg train`."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.errors import TrainingError
@@ -17,16 +19,18 @@ from autoseg.pipeline.choices import TrainOptions as TrainOptions
 from autoseg.pipeline.run_record import ActiveTime, load_run
 from autoseg.plan.budget import (
     MIN_FOLD_S,
+    PREPARING_S,
     affordable_folds,
     kept_folds,
     preferred_order,
     seconds_per_fold,
+    smallest_budget_s,
 )
 from autoseg.plan.consistency import load_plan
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.preprocess import preprocess
 from autoseg.train.job import FoldJob, Listeners
-from autoseg.train.origin import begun, check_cases, check_request, finished
+from autoseg.train.origin import begun, check_cases, check_initial, check_request, finished
 from autoseg.train.records import FoldResult, Request
 from autoseg.workspace import Workspace, append_line
 
@@ -58,8 +62,11 @@ def train_model(
     choices = choose_folds(plan, dataset, options)
     request = _request(plan, choices, options)
     jobs = [_job(plan, dataset, options, choice, request) for choice in choices]
+    if options.initial is not None:
+        jobs = with_initial(jobs, options.initial, on_event)
     for job in jobs:
         check_request(job)
+        check_initial(job)
     load_run(workspace, plan, options.command)
     images = keep_images(workspace, asked=options.images)
     names = ", ".join(job.name for job in jobs)
@@ -166,6 +173,28 @@ def _job(
     )
 
 
+def with_initial(jobs: Sequence[FoldJob], path: Path, on_event: OnEvent) -> list[FoldJob]:
+    """Return jobs that begin with the weights at `path`, and tell what becomes of each layer.
+
+    Raises
+    ------
+    AutosegError
+        There are no weights, or none that fits.
+    """
+    from autoseg.train.initial_files import choose_initial
+
+    chosen = {}
+    for job in jobs:
+        if job.configuration in chosen:
+            continue
+        choice, found = choose_initial(job.plan, job.configuration, path)
+        chosen[job.configuration] = choice
+        layers = [(row.layer, row.state, row.reason) for row in found.rows]
+        event = {"event": "initial", "configuration": job.configuration, "layers": layers}
+        on_event({**event, **choice.model_dump()})
+    return [replace(job, initial=chosen[job.configuration]) for job in jobs]
+
+
 def _train_folds(
     jobs: Sequence[FoldJob], options: TrainOptions, left_s: float | None, listeners: Listeners
 ) -> None:
@@ -241,10 +270,11 @@ def _affordable(
     count = affordable_folds(left_s, len(pending), workers)
     kept = kept_folds(tuple(new), max(0, count - len(old)))
     if is_alone and not old and not kept:
+        missing_s = math.ceil(smallest_budget_s() + PREPARING_S - left_s)
         raise TrainingError(
             found=f"{max(left_s, 0):.0f} s left of the budget",
             expected=f"enough for one fold of at least {MIN_FOLD_S:.0f} s and what comes after it",
-            fix="give a larger --budget",
+            fix=f"give a larger --budget: {missing_s} s more",
         )
     return [*old, *(new[fold] for fold in kept)]
 

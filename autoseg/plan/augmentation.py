@@ -1,9 +1,9 @@
 """Which random changes training patches get."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from autoseg.plan.plan import AugmentationPlan
+from autoseg.plan.plan import AugmentationPlan, ConfigurationPlan
 
 PLANAR_RATIO = 3.0
 """A patch whose first axis is this many times shorter than its longest is changed slice by slice:
@@ -12,6 +12,9 @@ OBLONG_RATIO = 1.5
 """A 2D patch longer than this is turned only a little: more would turn the image out of it."""
 FREE, LITTLE, OBLONG = math.radians(180), math.radians(30), math.radians(15)
 
+RANGES = ("scale", "elastic_sigma", "elastic_alpha", "cutmix_fraction")
+"""Fields from a smallest to a largest value, above 0."""
+
 
 def is_planar(patch_size: Sequence[int]) -> bool:
     """Return whether spatial changes are made only in the plane of the last two axes."""
@@ -19,7 +22,9 @@ def is_planar(patch_size: Sequence[int]) -> bool:
 
 
 def rotation(patch_size: Sequence[int]) -> tuple[tuple[float, float], ...]:
-    """Return the range of angles about each axis (one in a plane), radians."""
+    """Return the range of angles about each axis (one in a plane, none in 1D), radians."""
+    if len(patch_size) == 1:
+        return ()
     if len(patch_size) == 3 and not is_planar(patch_size):
         return ((-LITTLE, LITTLE),) * 3
     oblong = len(patch_size) == 2 and max(patch_size) / min(patch_size) > OBLONG_RATIO
@@ -32,7 +37,7 @@ def nnunet_augmentation(patch_size: Sequence[int]) -> AugmentationPlan:
     return AugmentationPlan(
         planar=is_planar(patch_size),
         rotation=rotation(patch_size),
-        rotation_probability=0.2,
+        rotation_probability=0.2 if len(patch_size) > 1 else 0.0,
         scale=(0.7, 1.4),
         scale_probability=0.2,
         noise_probability=0.1,
@@ -67,3 +72,42 @@ def light_augmentation(patch_size: Sequence[int]) -> AugmentationPlan:
         gamma_probability=0.15,
         inverted_gamma_probability=0.0,
     )
+
+
+def augmentation_problems(item: ConfigurationPlan) -> Iterator[str]:
+    """Yield what contradicts itself in the augmentation of a configuration, one line a problem."""
+    plan, num_axes = item.training.augmentation, len(item.patch_size)
+    for name, value in plan:
+        if name.endswith("_probability") and not 0 <= value <= 1:
+            yield f"{name} is {value}, not from 0 to 1"
+    for name in RANGES:
+        low, high = getattr(plan, name)
+        if not 0 < low <= high:
+            yield f"{name} is {(low, high)}, not a range above 0"
+    if plan.cutmix_fraction[1] > 1:
+        yield f"cutmix_fraction is {plan.cutmix_fraction}; a box takes no more than the patch"
+    angles = {1: 0, 2: 1, 3: 1 if plan.planar else 3}[num_axes]
+    if len(plan.rotation) != angles and plan.rotation_probability > 0:
+        yield f"rotation has {len(plan.rotation)} ranges, not {angles}"
+    yield from _class_problems(item)
+
+
+def _class_problems(item: ConfigurationPlan) -> Iterator[str]:
+    """Yield which classes and axes are named that are not there."""
+    plan, num_axes = item.training.augmentation, len(item.patch_size)
+    last = item.network.num_classes - 1
+    for index in plan.copy_paste_classes:
+        if not 1 <= index <= last:
+            yield f"copy_paste_classes has {index}, not a class from 1 to {last}"
+    for pair in plan.side_pairs:
+        if not (1 <= pair.first <= last and 1 <= pair.second <= last and pair.first != pair.second):
+            yield f"side_pairs has {pair.first} and {pair.second}, not two classes from 1 to {last}"
+        if not 0 <= pair.axis < num_axes:
+            yield f"side_pairs has axis {pair.axis}; the network has {num_axes} axes"
+        if plan.side_mirror_probability > 0 and pair.axis in item.recipe.mirror_axes:
+            yield (
+                f"side_pairs has axis {pair.axis}, which recipe.mirror_axes mirrors without "
+                "swapping classes"
+            )
+    if plan.side_mirror_probability > 0 and not plan.side_pairs:
+        yield "side_mirror_probability is above 0, but side_pairs names no classes to swap"

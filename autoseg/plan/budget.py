@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+from autoseg.errors import PlanError
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.rules import ANISOTROPY_RATIO
 
@@ -15,6 +16,9 @@ MIN_FOLD_S = 15.0
 
 FEW_SLICES = 20
 """Volumes with fewer slices than this, far apart, are better seen slice by slice."""
+
+PREPARING_S = 60.0
+"""What is proposed on top of the smallest budget: preparing cases counts, too."""
 
 Fold = tuple[str, str]
 """Configuration and fold."""
@@ -34,6 +38,33 @@ def seconds_per_fold(available_s: float, num_folds: int, num_workers: int) -> fl
     """
     rounds = math.ceil(num_folds / num_workers)
     return (available_s * (1.0 - FINISHING_FRACTION) - FINISHING_S) / rounds
+
+
+def smallest_budget_s() -> int:
+    """Return the seconds of which one fold of `MIN_FOLD_S` and what comes after it can be had.
+
+    Preparing the cases, where they are not prepared yet, comes on top.
+    """
+    return math.ceil((MIN_FOLD_S + FINISHING_S) / (1.0 - FINISHING_FRACTION))
+
+
+def refuse_short_budget(budget_s: float | None) -> None:
+    """Raise an error for a budget that no training can keep; None is no budget.
+
+    Raises
+    ------
+    PlanError
+        It is below `smallest_budget_s`.
+    """
+    least = smallest_budget_s()
+    if budget_s is None or budget_s >= least:
+        return
+    raise PlanError(
+        found=f"a budget of {budget_s:g} s",
+        expected=f"at least {least} s and the time that preparing the cases takes: one fold of "
+        f"{MIN_FOLD_S:.0f} s and what comes after it",
+        fix=f"give --budget {least + PREPARING_S:.0f}s or more",
+    )
 
 
 def affordable_folds(available_s: float, num_folds: int, num_workers: int) -> int:

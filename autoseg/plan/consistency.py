@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from autoseg.errors import PlanError
+from autoseg.plan.augmentation import augmentation_problems
 from autoseg.plan.losses import loss_problems
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
@@ -77,13 +78,10 @@ def _network_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str]:
             return
         if any(size % 2 == 0 for size in stage.kernel_size):
             yield f"network.stages.{index}.kernel_size is {stage.kernel_size}, not odd"
-    total = network.total_strides
-    if any(n < 1 or n % stride for n, stride in zip(item.patch_size, total, strict=True)):
-        yield f"patch_size is {item.patch_size}, not divisible by the network's strides {total}"
-    if network.padding == "valid":
-        yield "network.padding is valid: training and tiles cannot use its smaller output yet"
-    else:
-        yield from (f"network.{line}" for line in network.problems())
+    problem = network.patch_problem(item.patch_size)
+    if problem is not None:
+        yield f"patch_size is {item.patch_size}, {problem}"
+    yield from (f"network.{line}" for line in network.problems())
 
 
 def _recipe_problems(item: ConfigurationPlan) -> Iterator[str]:
@@ -100,6 +98,32 @@ def _recipe_problems(item: ConfigurationPlan) -> Iterator[str]:
         yield f"recipe.mirror_axes is {recipe.mirror_axes}; the network has {dims} axes"
     if not 0 <= recipe.overlap < 1:
         yield f"recipe.overlap is {recipe.overlap}, not between 0 and 1"
+    yield from _pretrained_problems(item)
+
+
+def _pretrained_problems(item: ConfigurationPlan) -> Iterator[str]:
+    """Yield where a pretrained encoder would see other values than those it was trained on.
+
+    Nothing else would tell: such a network trains, and is merely worse.
+    """
+    backbone, recipe = item.network.backbone, item.recipe
+    if backbone is None:
+        for index, channel in enumerate(recipe.channels):
+            if channel.scheme == "pretrained":
+                yield f"recipe.channels.{index}.scheme is pretrained, but network.backbone is not"
+        return
+    if recipe.order != "resample-normalise":
+        yield f"recipe.order is {recipe.order}; a pretrained encoder needs resample-normalise"
+    asked = zip(recipe.channels, backbone.mean, backbone.std, strict=False)
+    for index, (channel, mean, std) in enumerate(asked):
+        if (channel.scheme, channel.mean, channel.std) != ("pretrained", mean, std):
+            yield (
+                f"recipe.channels.{index} has scheme {channel.scheme}, mean {channel.mean} and std "
+                f"{channel.std}; the weights of {backbone.model} were trained with scheme "
+                f"pretrained, mean {mean} and std {std}"
+            )
+        if (channel.lower is None) != (channel.upper is None):
+            yield f"recipe.channels.{index} has one of lower and upper; both, or none, make a range"
 
 
 def _training_problems(item: ConfigurationPlan) -> Iterator[str]:
@@ -113,5 +137,11 @@ def _training_problems(item: ConfigurationPlan) -> Iterator[str]:
         value = getattr(training, name)
         if not 0 <= value <= 1:
             yield f"training.{name} is {value}, not from 0 to 1"
+    yield from (f"training.augmentation.{line}" for line in augmentation_problems(item))
+    if training.augmentation.channel_dropout_probability and not item.network.missing_channels:
+        yield (
+            "training.augmentation.channel_dropout_probability is above 0, but "
+            "network.missing_channels is false: the network could not tell absent from dark"
+        )
     num_classes = item.network.num_classes
     yield from (f"training.loss.{line}" for line in loss_problems(training.loss, num_classes))

@@ -10,10 +10,18 @@ from autoseg.record import NetworkPlan
 
 TRAINING_FACTOR = 3.0
 """A step is one forward pass and a backward pass that costs two."""
-CPU_EFFICIENCY = {("bf16", 2): 0.65, ("bf16", 3): 1.0, ("fp32", 2): 0.3, ("fp32", 3): 0.5}
+CPU_EFFICIENCY = {
+    ("bf16", 1): 1.0,
+    ("bf16", 2): 0.65,
+    ("bf16", 3): 1.0,
+    ("fp32", 1): 0.6,
+    ("fp32", 2): 0.3,
+    ("fp32", 3): 0.5,
+}
 """Training throughput over that of a float32 matrix product, by precision and number of axes.
 Measured on two cores with AVX512-BF16: matrix product 2.0e11/s; networks alone 2.6e11 (3D) and
-1.5e11 (2D) in bfloat16, 1.2e11 (3D) in float32; data and optimiser take the rest."""
+1.5e11 (2D) in bfloat16, 1.2e11 (3D) in float32; data and optimiser take the rest. In 1D, on one
+core: matrix product 9e10, networks 1.1e11 to 1.5e11 in bfloat16, 5.5e10 to 7e10 in float32."""
 GPU_FLOPS = {
     "H200": 4.5e13,
     "H100": 4.0e13,

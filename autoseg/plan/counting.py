@@ -50,7 +50,8 @@ def num_parameters(network: NetworkPlan) -> int:
     """Return the number of trained values of the network, heads of deep supervision included."""
     shape = network.total_strides
     layers = [*body_layers(network, shape), *head_layers(network, shape)]
-    return sum(layer.weights + layer.biases + layer.norm_values for layer in layers)
+    backbone = 0 if network.backbone is None else network.backbone.parameters
+    return backbone + sum(layer.weights + layer.biases + layer.norm_values for layer in layers)
 
 
 def forward_operations(network: NetworkPlan, patch_size: Sequence[int]) -> float:
@@ -59,11 +60,17 @@ def forward_operations(network: NetworkPlan, patch_size: Sequence[int]) -> float
     Valid convolutions are counted like padded ones, which is too many.
     """
     layers = [*body_layers(network, patch_size), *head_layers(network, patch_size)]
-    return 2.0 * sum(layer.weights * layer.voxels for layer in layers)
+    each = 0.0 if network.backbone is None else network.backbone.multiplications
+    return 2.0 * (
+        each * math.prod(patch_size) + sum(layer.weights * layer.voxels for layer in layers)
+    )
 
 
 def body_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
-    """Yield every convolution of encoder and decoder."""
+    """Yield every convolution of encoder and decoder that is our own.
+
+    A pretrained encoder counts as a whole, as its plan says.
+    """
     voxels = stage_voxels(network.stages, patch_size)
     yield from _encoder(network, voxels)
     for level in range(len(network.stages) - 1):
@@ -84,11 +91,12 @@ def head_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Lay
 
 def _encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[Layer]:
     block, first = BLOCKS[network.encoder], network.stages[0]
-    inputs = network.in_channels
+    inputs = network.seen_channels
     if network.encoder != "plain":
         yield _conv(inputs, first.features, voxels[0], kernel=math.prod(first.kernel_size))
         inputs = first.features
-    for stage, size in zip(network.stages, voxels, strict=True):
+    own = network.stages[: network.num_own_stages]
+    for stage, size in zip(own, voxels, strict=False):
         stride = math.prod(stage.strides)
         for index in range(stage.num_blocks):
             place = Block(

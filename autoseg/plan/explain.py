@@ -16,38 +16,49 @@ SCHEME_REASONS = {
 }
 
 
+SIGNAL_REASONS = {
+    **SCHEME_REASONS,
+    "zscore": "Offset and amplitude differ from signal to signal: mean and deviation of each.",
+}
+
+
 def explain_grid(fingerprint: Fingerprint, grid: Grid) -> list[Decision]:
     """Return the decisions that hold for all configurations."""
-    unit = fingerprint.unit
-    moved = grid.transpose != tuple(range(len(grid.transpose)))
+    is_signal = len(grid.spacing) == 1
+    coarse = "; a coarse axis with few slices keeps its finer cases"
     found = [
         decision(
             "spacing",
-            f"{text(grid.spacing)} {unit}",
+            f"{text(grid.spacing)} {fingerprint.unit}",
             rule="target_spacing",
-            reason="The median over cases; a coarse axis with few slices keeps its finer cases.",
+            reason=f"The median over cases{'' if is_signal else coarse}.",
             num_cases=grid.num_cases,
-        ),
-        decision(
-            "axes",
-            ", ".join(str(axis) for axis in grid.transpose),
-            rule="transpose_axes",
-            reason=(
-                "The coarsest axis goes first."
-                if moved
-                else "The coarsest axis already is the first."
-            ),
-            spacing=grid.spacing,
-        ),
+        )
     ]
+    if not is_signal:
+        found.append(_explain_axes(grid))
     return found + _explain_channels(fingerprint)
+
+
+def _explain_axes(grid: Grid) -> Decision:
+    moved = grid.transpose != tuple(range(len(grid.transpose)))
+    return decision(
+        "axes",
+        ", ".join(str(axis) for axis in grid.transpose),
+        rule="transpose_axes",
+        reason=(
+            "The coarsest axis goes first." if moved else "The coarsest axis already is the first."
+        ),
+        spacing=grid.spacing,
+    )
 
 
 def _explain_channels(fingerprint: Fingerprint) -> list[Decision]:
     kept = fingerprint.median_relative_size_after_cropping
     found = []
     for channel in channels(fingerprint):
-        reason = SCHEME_REASONS[channel.scheme]
+        reasons = SCHEME_REASONS if fingerprint.dimensions > 1 else SIGNAL_REASONS
+        reason = reasons[channel.scheme]
         if channel.use_mask:
             reason += f" Cropping leaves less than {MASK_THRESHOLD:.0%}: zeros are not counted."
         found.append(

@@ -22,7 +22,19 @@ RESAMPLE = "resample_data_or_seg_to_shape"
 
 
 def to_nnunet(plan: Plan, fingerprint: Fingerprint) -> dict[str, Any]:
-    """Return nnU-Net's plans of a plan: what it trains differs only in order and padding."""
+    """Return nnU-Net's plans of a plan: what it trains differs only in order and padding.
+
+    Raises
+    ------
+    PlanError
+        The plan has what nnU-Net has not.
+    """
+    if fingerprint.dimensions == 1:
+        raise PlanError(
+            found=f"{plan.dataset_name}: images with 1 axis",
+            expected="images with 2 or 3 axes: nnU-Net has no 1D",
+            fix="leave out --export-nnunet",
+        )
     first = plan.configurations[0].recipe
     transpose = list(first.transpose)
     if len(transpose) == 2:  # nnU-Net sees a 2D image as a volume of one slice
@@ -45,6 +57,7 @@ def to_nnunet(plan: Plan, fingerprint: Fingerprint) -> dict[str, Any]:
 def _configuration(plan: Plan, item: ConfigurationPlan) -> dict[str, Any]:
     if item.previous_stage is not None:
         return {"inherits_from": item.inherits_from, "previous_stage": item.previous_stage}
+    architecture = _architecture(item)
     following = [other.name for other in plan.configurations if other.previous_stage == item.name]
     spline = {"is_seg": False, "order_z": 0, "force_separate_z": None}
     return {
@@ -63,7 +76,7 @@ def _configuration(plan: Plan, item: ConfigurationPlan) -> dict[str, Any]:
         "resampling_fn_seg_kwargs": {**spline, "is_seg": True, "order": 1},
         "resampling_fn_probabilities_kwargs": {**spline, "order": 1},
         "batch_dice": item.training.batch_dice,
-        "architecture": _architecture(item),
+        "architecture": architecture,
         **({"next_stage": following[0]} if following else {}),
     }
 

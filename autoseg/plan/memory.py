@@ -32,6 +32,8 @@ def feature_values(network: NetworkPlan, patch_size: Sequence[int], num_outputs:
         Entries of the label table (nnU-Net counts the ignore label among them).
     """
     values = sum(layer.values for layer in body_layers(network, patch_size))
+    if network.backbone is not None:
+        values += round(network.backbone.values * math.prod(patch_size))
     if len(network.stages) == 1:
         return values
     num_heads = network.num_supervised if network.decoder == "nested" else 1

@@ -1,16 +1,16 @@
 """`--set KEY=VALUE`: changes to a plan, checked like a plan that is read."""
 
-import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from autoseg.errors import AutosegError, PlanError
+from autoseg.errors import AutosegError, PlanError, nearest
 from autoseg.plan.consistency import plan_problems
 from autoseg.plan.cost import TRAINING_FACTOR
 from autoseg.plan.counting import forward_operations, num_parameters
 from autoseg.plan.memory import feature_values
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
+from autoseg.record import NetworkPlan
 
 FIXED_FIELDS = frozenset(
     {
@@ -25,6 +25,8 @@ FIXED_FIELDS = frozenset(
     }
 )
 """What a plan records but nobody may set."""
+SHORT = ("loss", "augmentation")
+"""Fields of a configuration's training that may be named without it."""
 
 
 class _Assignment(NamedTuple):
@@ -37,9 +39,9 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     """Return the plan with "3d_fullres.batch_size=4" and the like applied, costs adjusted.
 
     A key starts with a configuration's name or a field of the plan; entries of lists are given by
-    their index. `loss` means the training loss of every configuration, `3d_fullres.loss` that of
-    one; set to a word, it is the kind of loss. Values are JSON, or numbers separated by commas, or
-    plain words.
+    their index. `loss` and `augmentation` mean the training's of every configuration,
+    `3d_fullres.loss` that of one; set to a word, `loss` is the kind of loss. Values are JSON, or
+    numbers separated by commas, or plain words.
 
     Raises
     ------
@@ -53,9 +55,12 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     parsed = [_parse(text) for text in assignments]
     names = [item["name"] for item in content["configurations"]]
     for assignment in parsed:
-        for single in _of_losses(assignment, names):
+        for single in _of_training(assignment, names):
             _assign(content, single)
     _fill_regions(content)
+    needs = list(_needs(content, parsed))
+    for assignment in needs:
+        _assign(content, assignment)
     try:
         changed = Plan.from_json(json.dumps(content), "plan")
     except AutosegError as error:
@@ -70,10 +75,11 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
             fix="correct --set, or set what depends on it as well",
         )
     configurations = tuple(
-        _with_cost(new, old)
+        with_cost(new, old)
         for new, old in zip(changed.configurations, plan.configurations, strict=True)
     )
-    decisions = _decided(plan.decisions, parsed)
+    decisions = _decided(plan.decisions, parsed, "Set by the user.")
+    decisions = _decided(decisions, needs, "What was set needs it.")
     return changed.revised(configurations=configurations, decisions=decisions)
 
 
@@ -98,13 +104,13 @@ def _value(text: str) -> object:
         return text
 
 
-def _of_losses(assignment: _Assignment, names: Sequence[str]) -> list[_Assignment]:
-    """Return what an assignment means where its key is short for training losses, or itself."""
+def _of_training(assignment: _Assignment, names: Sequence[str]) -> list[_Assignment]:
+    """Return what an assignment means where its key is short for one of the training, or itself."""
     keys = assignment.keys
     owners, rest = ([keys[0]], keys[1:]) if keys[0] in names else (names, keys)
-    if rest[:2] == ("training", "loss"):
+    if rest[:1] == ("training",):
         rest = rest[1:]
-    elif rest[:1] != ("loss",):
+    if not rest or rest[0] not in SHORT:
         return [assignment]
     if rest == ("loss",) and isinstance(assignment.value, str):
         rest = ("loss", "kind")
@@ -120,10 +126,39 @@ def _fill_regions(content: dict[str, Any]) -> None:
             loss["regions"] = regions
 
 
+def _needs(content: dict[str, Any], assignments: Sequence[_Assignment]) -> Iterator[_Assignment]:
+    """Yield what some of the assignments need besides, where the user says nothing of it."""
+    given = {item.keys for item in assignments}
+    for item in content["configurations"]:
+        name, network = item["name"], item["network"]
+        needs: dict[tuple[str, ...], object] = {}
+        if (name, "network", "padding") in given and network["padding"] == "valid":
+            needs |= _needs_of_valid(item)
+        if item["training"]["augmentation"]["channel_dropout_probability"]:
+            needs["network", "missing_channels"] = True
+        for keys, value in needs.items():
+            if (name, *keys) not in given:
+                yield _Assignment("", (name, *keys), value)
+
+
+def _needs_of_valid(item: dict[str, Any]) -> dict[tuple[str, ...], object]:
+    """Return what a configuration of valid convolutions needs.
+
+    Their output keeps the size that was planned, so the patch grows by the margins around it.
+    """
+    network = NetworkPlan.from_json(json.dumps(item["network"]), f"{item['name']}.network")
+    return {
+        ("network", "downsampling"): "max",
+        ("network", "num_supervised"): 1,
+        ("training", "supervision_weights"): [1.0],
+        ("patch_size",): list(network.patch_around(item["patch_size"])),
+    }
+
+
 def _assign(content: dict[str, Any], assignment: _Assignment) -> None:
     """Set one value in a plan's JSON form."""
     configurations = {item["name"]: item for item in content["configurations"]}
-    place: Any = {**content, **configurations, "loss": None}  # "loss" is in place of longer keys
+    place: Any = {**content, **configurations, **dict.fromkeys(SHORT)}  # for longer keys
     *path, last = assignment.keys
     for key in path:
         place = place[_index(place, key, assignment)]
@@ -146,16 +181,14 @@ def _index(place: object, key: str, assignment: _Assignment) -> Any:  # noqa: AN
 
 
 def _unknown(key: str, known: list[str], assignment: _Assignment) -> PlanError:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else "correct the key"
     return PlanError(
         found=f"unknown key {key!r} in --set {assignment.text}",
         expected=f"one of {', '.join(known)}" if known else "nothing below this value",
-        fix=hint,
+        fix=f"correct the key{nearest(key, known)}",
     )
 
 
-def _with_cost(new: ConfigurationPlan, old: ConfigurationPlan) -> ConfigurationPlan:
+def with_cost(new: ConfigurationPlan, old: ConfigurationPlan) -> ConfigurationPlan:
     """Return a configuration whose cost follows its new network, patch and batch.
 
     The machine is not known here: time and memory grow in proportion to operations and values.
@@ -186,9 +219,9 @@ def _values(item: ConfigurationPlan) -> int:
 
 
 def _decided(
-    decisions: tuple[Decision, ...], assignments: Sequence[_Assignment]
+    decisions: tuple[Decision, ...], assignments: Sequence[_Assignment], reason: str
 ) -> tuple[Decision, ...]:
-    """Return the decisions, those of the user in place of the planner's."""
+    """Return the decisions, the assignments in place of the planner's."""
     own = {".".join(item.keys): item for item in assignments}
     kept = tuple(item for item in decisions if item.name not in own)
     return kept + tuple(
@@ -197,7 +230,7 @@ def _decided(
             value=json.dumps(item.value),
             rule="apply_overrides",
             inputs={"set": item.text},
-            reason="Set by the user.",
+            reason=reason,
         )
         for name, item in own.items()
     )

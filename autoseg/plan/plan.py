@@ -19,13 +19,21 @@ class Decision(Record):
     reason: str
 
 
+class SidePair(Record):
+    """Two classes that are each other's mirror image along an axis of the network."""
+
+    axis: int
+    first: int
+    second: int
+
+
 class AugmentationPlan(Record):
     """Ranges and probabilities of the random changes to a training patch. Angles in radians."""
 
     planar: bool
     """Spatial changes only in the last two axes (the first axis is much coarser)."""
     rotation: tuple[tuple[float, float], ...]
-    """Range of the angle about each axis; one entry in 2D or when planar."""
+    """Range of the angle about each axis; one entry in 2D or when planar, none in 1D."""
     rotation_probability: float
     scale: tuple[float, float]
     scale_probability: float
@@ -45,6 +53,23 @@ class AugmentationPlan(Record):
     gamma: tuple[float, float]
     mirror_probability: float
     """Of each axis in the recipe's `mirror_axes`."""
+    side_pairs: tuple[SidePair, ...] = ()
+    """Classes that a mirror swaps."""
+    side_mirror_probability: float = 0.0
+    """Of each axis in `side_pairs`, whose classes are swapped back."""
+    elastic_probability: float = 0.0
+    elastic_sigma: tuple[float, float] = (10.0, 20.0)
+    """Smoothness, pixels of an edge of 512; smaller patches get less in proportion."""
+    elastic_alpha: tuple[float, float] = (200.0, 500.0)
+    """Strength, pixels of an edge of 512; smaller patches get less in proportion."""
+    cutmix_probability: float = 0.0
+    cutmix_fraction: tuple[float, float] = (0.1, 0.5)
+    """Part of the patch that a box of another case takes."""
+    copy_paste_probability: float = 0.0
+    copy_paste_classes: tuple[int, ...] = ()
+    """Classes whose objects are pasted; empty: all but the background, each as often."""
+    channel_dropout_probability: float = 0.0
+    """Of each channel; one at least is kept."""
 
 
 class TrainingPlan(Record):
@@ -90,7 +115,7 @@ class Cost(Record):
 
 
 class ConfigurationPlan(Record):
-    """One way to see the data: 2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres."""
+    """One way to see the data: 1d, 2d, 3d_fullres, 3d_lowres or 3d_cascade_fullres."""
 
     name: str
     recipe: Recipe
@@ -108,6 +133,12 @@ class ConfigurationPlan(Record):
     train_by_default: bool
     why: str
     """Reason of `train_by_default`."""
+
+    @property
+    def output_size(self) -> tuple[int, ...]:
+        """Axes of what the network predicts of a patch: the patch, less the output margin."""
+        margins = self.network.output_margin
+        return tuple(n - 2 * m for n, m in zip(self.patch_size, margins, strict=True))
 
 
 class Plan(Record):

@@ -1,10 +1,9 @@
 """Planners by name: functions `PlanRequest -> Plan` in the entry-point group `autoseg.planners`."""
 
-import difflib
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
 
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, nearest
 from autoseg.plan.plan import Plan
 from autoseg.plan.request import PlanRequest
 
@@ -37,12 +36,10 @@ def load_planner(name: str) -> Planner:
             expected="one package for each name",
             fix="remove all but one of these packages",
         )
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
     raise PlanError(
         found=f"planner {name!r}, which no installed package defines",
         expected=f"one of {', '.join(names) or 'the installed planners (there are none)'}",
-        fix=f"{hint}Correct --planner, or install the package that defines it",
+        fix="correct --planner, or install the package that defines it" + nearest(name, names),
     )
 
 

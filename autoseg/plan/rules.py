@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from autoseg.check.pairs import mirror_pairs
 from autoseg.fingerprint.fingerprint import Fingerprint, Intensities
+from autoseg.plan.plan import SidePair
 from autoseg.runtime.recipe import Channel
 
 ANISOTROPY_RATIO = 3.0
@@ -64,7 +65,7 @@ class Grid:
     """Prepared order, after resampling to `spacing`."""
     num_cases: int
     median_slices: float
-    """Voxels along the first prepared axis before resampling (2D images: 1)."""
+    """Voxels along the first prepared axis before resampling (2D images: 1; signals: all)."""
 
     @property
     def num_voxels(self) -> float:
@@ -115,7 +116,7 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.int64]) -> 
     """Return the voxel spacing to which every case is resampled.
 
     The median over cases, but along a coarse axis with few voxels a finer percentile, never finer
-    than the coarsest of the other axes.
+    than the coarsest of the other axes. A single axis is not coarse beside others.
 
     Parameters
     ----------
@@ -130,6 +131,8 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.int64]) -> 
         Target spacing.
     """
     target = np.percentile(spacings, 50, axis=0)
+    if len(target) == 1:
+        return target
     sizes = np.percentile(shapes, 50, axis=0)
     worst = int(np.argmax(target))
     coarsest_other = float(np.max(np.delete(target, worst)))
@@ -191,16 +194,40 @@ def _channel(name: str, known: Intensities, *, use_mask: bool) -> Channel:
 
 
 def mirror_axes(fingerprint: Fingerprint, grid: Grid, num_axes: int) -> tuple[int, ...]:
-    """Return the axes of a network along which mirroring swaps no left with its right.
+    """Return the axes of a network along which mirrored images are as plausible.
+
+    Along them, mirroring swaps no left with its right. A signal has none: its samples follow each
+    other in time or place, and nothing that it records runs backwards.
 
     Parameters
     ----------
     num_axes
         Of the network: the last ones of the prepared image.
     """
+    if fingerprint.dimensions == 1:
+        return ()
     swapping = {pair.axis for pair in mirror_pairs(fingerprint)}
     order = grid.transpose[-num_axes:]
     return tuple(index for index, axis in enumerate(order) if axis not in swapping)
+
+
+def side_pairs(fingerprint: Fingerprint, grid: Grid, num_axes: int) -> tuple[SidePair, ...]:
+    """Return the classes to swap wherever a network's axis is mirrored that swaps left and right.
+
+    None for an axis that swaps more than pairs of classes: overlapping regions, or one class with
+    several others.
+    """
+    if fingerprint.dimensions == 1:
+        return ()
+    index = {name: place for place, name in enumerate(fingerprint.labels.names)}
+    order = grid.transpose[-num_axes:]
+    pairs = []
+    for place, axis in enumerate(order):
+        names = [(p.first, p.second) for p in mirror_pairs(fingerprint) if p.axis == axis]
+        swapped = [name for pair in names for name in pair]
+        if len(set(swapped)) == len(swapped) and index.keys() >= set(swapped):
+            pairs += [SidePair(axis=place, first=index[a], second=index[b]) for a, b in names]
+    return tuple(pairs)
 
 
 def largest_batch(num_voxels: float, patch_size: Sequence[int], max_covered: float) -> int:

@@ -24,14 +24,15 @@ CPU_WIDTHS = (16, 24, 32)
 """Features of the first stage. Fewer than 16 lose accuracy, more than 32 are slower than useful."""
 GPU_WIDTHS = (32,)
 """nnU-Net's width; a GPU's memory goes to the patch and the batch."""
-CPU_PATCH_FLOOR = {2: 57_344, 3: 110_000}
-"""Voxels at which a patch is no longer shrunk for time, by number of axes: 256 x 224 and
-48 x 48 x 48 still show a structure with its surroundings."""
-CPU_PATCH_COMFORT = {2: 65_536, 3: 262_144}
+CPU_PATCH_FLOOR = {1: 1024, 2: 57_344, 3: 110_000}
+"""Voxels at which a patch is no longer shrunk for time, by number of axes: 1024 samples (two
+heartbeats at 500 Hz), 256 x 224 and 48 x 48 x 48 still show a structure with its surroundings."""
+CPU_PATCH_COMFORT = {1: 4096, 2: 65_536, 3: 262_144}
 """Voxels beyond which steps are worth more than a larger patch: 256 x 256 and 64 x 64 x 64."""
-GPU_PATCH_FLOOR = {2: 65_536, 3: 262_144}
-GPU_PATCH_COMFORT = {2: 262_144, 3: 2_097_152}
-"""The same for a GPU: nnU-Net's own sizes, 512 x 512 and 128 x 128 x 128."""
+GPU_PATCH_FLOOR = {1: 4096, 2: 65_536, 3: 262_144}
+GPU_PATCH_COMFORT = {1: 16_384, 2: 262_144, 3: 2_097_152}
+"""The same for a GPU: nnU-Net's own sizes, 512 x 512 and 128 x 128 x 128; for signals, of which
+nnU-Net knows nothing, four times a CPU's. Not measured."""
 CPU_BATCH_VOXELS = 180_000
 """Voxels of a batch beyond which a CPU's steps take longer without learning more from each: two
 patches of 40 x 56 x 40 were enough, and much less wastes the time between layers."""
@@ -119,7 +120,8 @@ def fit_budget(
 
     First the patch, at the smallest width and batch: as large as memory and `target_steps` allow,
     but a comfortable one as long as `min_steps` remain, and never below the floor unless memory
-    asks for it. Then the batch and then the width, as large as `target_steps` allows.
+    asks for it. Then the batch and then the width, as large as `target_steps` allows;
+    arithmetic that takes no longer than the calls around it costs nothing.
 
     Parameters
     ----------
@@ -191,7 +193,14 @@ class _Trial:
 
     def fits(self, found: Topology, batch_size: int) -> bool:
         is_quick = self.steps(found, batch_size) >= self.limits.target_steps
-        return is_quick and self.fits_memory(found, batch_size)
+        return (is_quick or self.is_cheap(found, batch_size)) and self.fits_memory(
+            found, batch_size
+        )
+
+    def is_cheap(self, found: Topology, batch_size: int) -> bool:
+        """Return whether a step's arithmetic takes no longer than what no operation explains."""
+        overhead = speed(self.limits.machine, self.limits.device, len(found.patch_size))[1]
+        return self.step_seconds(found, batch_size) <= 2 * overhead
 
 
 def widened(family: Family, width: int) -> Family:
@@ -239,7 +248,7 @@ def _patch_reason(
     if all(n >= whole for n, whole in zip(patch, median_shape, strict=True)):
         return "It shows the whole of a typical image."
     if all(n >= most for n, most in zip(patch, start, strict=True)):
-        return "As large as nnU-Net's rules make it."
+        return "As large as nnU-Net's rules make it." if len(patch) > 1 else "The longest useful."
     dims, voxels = len(patch), math.prod(patch)
     if voxels <= trial.limits.patch_floor[dims]:
         return "Made small for the time given, but still showing a structure's surroundings."

@@ -15,8 +15,9 @@ SINGLE_AXIS_EDGES = 3
 adds a stage for little context."""
 SIMILAR_SPACING = 2.0
 """Axes whose spacings differ by less than this factor are pooled and convolved together."""
-FIRST_PATCH_VOXELS = {2: 2048**2, 3: 256**3}
-"""Voxels of the first guess, by number of axes: more than any memory target needs."""
+FIRST_PATCH_VOXELS = {1: 65_536, 2: 2048**2, 3: 256**3}
+"""Voxels of the first guess, by number of axes: more than any memory target needs. Memory bounds no
+signal; half a million values a channel would only add stages that see the same."""
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .tiles import axis_shares, fill_up, tile_starts
+from .tiles import Centre, axis_shares, fill_up, tile_starts
 
 Network: TypeAlias = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""(B, C, *P) -> (B, K, *P) logits."""
+"""(B, C, *P) -> (B, K, *P) logits; P is smaller by a margin at each side if the tiling says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,11 @@ class Tiling:
     """Axes of the patch along which mirrored tiles are predicted too; empty for none."""
     batch_size: int
     """Most tiles that the network gets at once."""
+    margins: tuple[int, ...] = ()
+    """Voxels of a patch that the network sees at each side but does not predict, per axis; the
+    image is filled up by them. Empty for none."""
+    centre: Centre = "middle"
+    """Where a tile counts most."""
 
 
 _Job: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]
@@ -46,23 +51,31 @@ def blend(
 
     Overlapping tiles are averaged with Gaussian weights, mirrored versions equally.
     """
-    tile = (1,) * (array.ndim - 1 - len(patch_size)) + tuple(patch_size)
-    full, offset = fill_up(array, tile, padding=tiling.padding, values=tiling.pad_values)
+    margins = tiling.margins or (0,) * len(patch_size)
+    output = [size - 2 * margin for size, margin in zip(patch_size, margins, strict=True)]
+    slices = (1,) * (array.ndim - 1 - len(patch_size))
+    tile, read = (*slices, *output), (*slices, *patch_size)
+    around = (*(0 for _ in slices), *margins)
+    full, offset = fill_up(
+        array, tile, padding=tiling.padding, values=tiling.pad_values, margins=around
+    )
+    shape = tuple(n - 2 * margin for n, margin in zip(full.shape[1:], around, strict=True))
     flips = _subsets(tiling.mirror_axes)
-    jobs = [(s, f) for s in tile_starts(full.shape[1:], tile, tiling.overlap) for f in flips]
+    jobs = [(start, flip) for start in tile_starts(shape, tile, tiling.overlap) for flip in flips]
     sums = None
-    weigh = _Weights(full.shape[1:], tile, tiling.overlap, len(flips))
+    weigh = _Weights(shape, tile, tiling, len(flips))
     for first in range(0, len(jobs), tiling.batch_size):
         batch = jobs[first : first + tiling.batch_size]
-        logits = network(_stack(full, batch, patch_size))
+        logits = network(_stack(full, batch, read, len(patch_size)))
         if sums is None:
-            sums = np.zeros((logits.shape[1], *full.shape[1:]), dtype=np.float32)
+            sums = np.zeros((logits.shape[1], *shape), dtype=np.float32)
         for (start, flip), single in zip(batch, logits, strict=True):
             upright = np.flip(single, tuple(axis + 1 for axis in flip)).reshape(-1, *tile)
             region = sums[(slice(None), *_tile_slices(start, tile))]
             region += weigh(upright, start)
     assert sums is not None  # there is always a tile
-    inner = tuple(slice(o, o + n) for o, n in zip(offset, array.shape[1:], strict=True))
+    starts = [at - margin for at, margin in zip(offset, around, strict=True)]
+    inner = tuple(slice(o, o + n) for o, n in zip(starts, array.shape[1:], strict=True))
     return np.ascontiguousarray(sums[(slice(None), *inner)])
 
 
@@ -75,13 +88,16 @@ def _tile_slices(start: Sequence[int], tile: Sequence[int]) -> tuple[slice, ...]
     return tuple(slice(first, first + size) for first, size in zip(start, tile, strict=True))
 
 
-def _stack(full: NDArray, batch: list[_Job], patch_size: Sequence[int]) -> NDArray[np.float32]:
-    """Return the tiles of a batch, mirrored: (B, C, *P)."""
-    slices = full.ndim - 1 - len(patch_size)
-    tile = (1,) * slices + tuple(patch_size)
-    tiles = np.empty((len(batch), full.shape[0], *patch_size), dtype=np.float32)
+def _stack(
+    full: NDArray, batch: list[_Job], read: Sequence[int], dimensions: int
+) -> NDArray[np.float32]:
+    """Return what the network reads for the tiles of a batch, mirrored: (B, C, *P).
+
+    A tile begins in `full` where it begins in the image, because both lack or have its margins.
+    """
+    tiles = np.empty((len(batch), full.shape[0], *read[len(read) - dimensions :]), dtype=np.float32)
     for target, (start, flip) in zip(tiles, batch, strict=True):
-        source = full[(slice(None), *_tile_slices(start, tile))].reshape(target.shape)
+        source = full[(slice(None), *_tile_slices(start, read))].reshape(target.shape)
         target[...] = np.flip(source, tuple(axis + 1 for axis in flip))
     return tiles
 
@@ -90,10 +106,12 @@ class _Weights:
     """Multiplies a tile by its share of the voxels it covers; nothing to do for a lone tile."""
 
     def __init__(
-        self, shape: Sequence[int], tile: Sequence[int], overlap: float, num_flips: int
+        self, shape: Sequence[int], tile: Sequence[int], tiling: Tiling, num_flips: int
     ) -> None:
         sizes = zip(shape, tile, strict=True)
-        self.shares = [axis_shares(size, width, overlap) for size, width in sizes]
+        self.shares = [
+            axis_shares(size, width, tiling.overlap, tiling.centre) for size, width in sizes
+        ]
         self.scale = 1 / num_flips
         self.is_lone = all(len(shares) == 1 for shares in self.shares)
 

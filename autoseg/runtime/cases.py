@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import AutosegError
-from .images import case_stem, file_ending, is_image, output_ending
+from .images import case_stem, file_ending, list_images, output_ending
 
 CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's rule: `<case>_0000` is the first channel of a case."""
@@ -77,7 +77,10 @@ def refuse_missing(inputs: Sequence[Path]) -> None:
 
 
 def find_cases(
-    inputs: Iterable[Path], channel_files: Literal["suffix", "single"], num_channels: int
+    inputs: Iterable[Path],
+    channel_files: Literal["suffix", "single"],
+    num_channels: int,
+    missing: Sequence[int] = (),
 ) -> tuple[list[InputCase], list[Outcome]]:
     """Return the cases in files and folders, and what cannot be a case with the reason.
 
@@ -90,6 +93,8 @@ def find_cases(
         suffix holds all channels; `single`: each file is a case.
     num_channels
         Channels that the model takes.
+    missing
+        Those of them whose files need not be there.
     """
     files, outcomes = _list_files(inputs)
     groups: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
@@ -99,7 +104,7 @@ def find_cases(
     cases: dict[str, InputCase] = {}
     for (_, case_id), found in groups.items():
         channels = sorted(found)
-        problem = _wrong_channels(channels, num_channels)
+        problem = _wrong_channels(channels, num_channels, missing)
         if case_id in cases:
             problem = f"{cases[case_id].paths[0]} and {channels[0][1]} have the same name"
         if problem:
@@ -114,7 +119,7 @@ def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
     outcomes: list[Outcome] = []
     for path in inputs:
         if path.is_dir():
-            found = sorted(item for item in path.iterdir() if is_image(item) and item.is_file())
+            found = list_images(path)
             files.update(dict.fromkeys(found))
             if not found:
                 outcomes.append(Outcome(path.name, "failed", message=f"no image in folder {path}"))
@@ -122,8 +127,8 @@ def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
         try:
             file_ending(path)
         except AutosegError as error:
-            found = error.found if path.exists() else f"no file or folder {path}"
-            outcomes.append(Outcome(path.name, "failed", message=found))
+            message = str(error) if path.exists() else f"no file or folder {path}"
+            outcomes.append(Outcome(path.name, "failed", message=message))
         else:
             files[path] = None
     return list(files), outcomes
@@ -136,10 +141,13 @@ def _split_name(path: Path, channel_files: str) -> tuple[str, int]:
     return (match["case"], int(match["channel"])) if match else (stem, 0)
 
 
-def _wrong_channels(channels: Sequence[tuple[int, Path]], num_channels: int) -> str | None:
+def _wrong_channels(
+    channels: Sequence[tuple[int, Path]], num_channels: int, missing: Sequence[int]
+) -> str | None:
     """Return what is wrong with the files of a case; one file may hold all channels."""
     numbers = [number for number, _ in channels]
-    if numbers in ([0], list(range(num_channels))):
+    every = list(range(num_channels))
+    if numbers in ([0], every, [number for number in every if number not in missing]):
         return None
     names = ", ".join(path.name for _, path in channels)
     if len(set(numbers)) < len(numbers):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .cases import Outcome, refuse_missing
 from .errors import AutosegError
+from .missing import parse_missing
 from .model import EFFORTS, Model, open_onnx
 from .runner import PredictOptions, predict_files
 
@@ -31,6 +32,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--effort", choices=sorted(EFFORTS), default="balanced")
     parser.add_argument("--no-tta", action="store_true", help="do not average mirrored predictions")
     parser.add_argument("--probabilities", action="store_true", help="write probabilities too")
+    parser.add_argument(
+        "--missing", action="append", default=[], help="a channel that is absent: number or name"
+    )
     parser.add_argument("--overwrite", action="store_true", help="predict existing outputs again")
     parser.add_argument("--threads", type=int, default=0, help="0: one a processor")
     parser.add_argument("--verify", action="store_true", help="predict the verification case only")
@@ -55,7 +59,10 @@ def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
         effort = EFFORTS[options.effort]
         effort = replace(effort, mirroring="never") if options.no_tta else effort
         choice = PredictOptions(
-            effort=effort, probabilities=options.probabilities, overwrite=options.overwrite
+            effort=effort,
+            probabilities=options.probabilities,
+            overwrite=options.overwrite,
+            missing=parse_missing(model.manifest, options.missing),
         )
         return predict_files(model, paths, output, choice, _show).exit_code
     except AutosegError as error:

@@ -15,7 +15,9 @@ from typing import Literal
 from .errors import AutosegError
 from .geometry import Unit
 from .recipe import KeepLargest, Labels, Recipe
+from .restore import Decision
 from .strict import parse_json, refusal, write_json
+from .tiles import Centre
 
 MANIFEST = "manifest.json"
 INPUTS = ("tile", "mean", "std")
@@ -36,8 +38,9 @@ class Parity:
     """How well an exported network agrees with the training framework on real cases."""
 
     backend: Literal["onnx", "torch", "torch-bf16"]
-    cases: Literal["validation", "training"] = "validation"
-    """`training`: every fold has seen them, there were no others."""
+    cases: Literal["validation", "training", "synthetic"] = "validation"
+    """`training`: every fold has seen them, there were no others; `synthetic`: no image was there
+    to export with."""
     num_cases: int
     num_voxels: int
     label_agreement: float
@@ -82,8 +85,14 @@ class Configuration:
     torchscript: str
     parity: tuple[Parity, ...]
     timings: tuple[Timing, ...]
+    output_margin: tuple[int, ...] = ()
+    """Voxels by which the graph's output is smaller than the patch at each side; empty for none."""
+    missing_channels: bool = False
+    """Whether the graph takes NaN for a channel that is absent."""
     inputs: tuple[str, ...] = INPUTS
     output: str = OUTPUT
+    decision: Decision = "largest"
+    tile_centre: Centre = "middle"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +205,8 @@ def nonsense(manifest: Manifest) -> Iterator[str]:
         yield f"configurations: expected different names, at least one, found {names}"
     if names and not math.isclose(sum(item.weight for item in manifest.configurations), 1.0):
         yield "configurations: expected weights that sum to 1"
+    if len({item.decision for item in manifest.configurations}) > 1:
+        yield "configurations: expected the same decision"
     for index, item in enumerate(manifest.configurations):
         where = f"configurations[{index}]"
         yield from (f"{where}.{line}" for line in _configuration_problems(item, manifest))
@@ -226,6 +237,7 @@ def _configuration_problems(item: Configuration, manifest: Manifest) -> Iterator
         "tiles_per_case: expected at least 1": item.tiles_per_case >= 1,
         "spatial_multiple: expected divisors of patch_size": _positive(item.spatial_multiple, dims)
         and not any(p % m for p, m in zip(item.patch_size, item.spatial_multiple, strict=True)),
+        "output_margin: expected margins that leave something of patch_size": _leaves(item),
         f"inputs: expected {list(INPUTS)}": item.inputs == INPUTS,
         f"output: expected {OUTPUT!r}": item.output == OUTPUT,
         "recipe.transpose: expected an order of the image's axes": sorted(recipe.transpose)
@@ -249,6 +261,15 @@ def _configuration_problems(item: Configuration, manifest: Manifest) -> Iterator
             yield f"recipe.channels[{index}].std: expected a number above 0, found {channel.std}"
         if None not in (channel.lower, channel.upper) and channel.lower > channel.upper:  # type: ignore[operator]
             yield f"recipe.channels[{index}]: expected lower below upper"
+        if channel.scheme == "pretrained" and None in (channel.mean, channel.std):
+            yield f"recipe.channels[{index}]: expected the mean and std of pretrained weights"
+
+
+def _leaves(item: Configuration) -> bool:
+    margins = item.output_margin or (0,) * len(item.patch_size)
+    return len(margins) == len(item.patch_size) and all(
+        0 <= 2 * margin < size for margin, size in zip(margins, item.patch_size, strict=True)
+    )
 
 
 def _positive(values: tuple[float, ...], count: int | None = None) -> bool:

@@ -5,7 +5,7 @@ image.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,14 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blend import Tiling, blend
-from .checks import check_image
+from .checks import check_image, check_range, check_unit
 from .images import Image, read_image, read_labels, smallest_type
 from .manifest import INPUTS, Configuration, Manifest, check_file, load_manifest
+from .missing import mark_missing, with_places
 from .postprocess import apply_steps
 from .prepare import Prepared, prepare
 from .processors import usable_cpus
 from .recipe import Recipe
-from .restore import restore_labels, restore_probabilities
+from .restore import decide_labels, restore_labels, restore_probabilities
 
 BATCH_VOXELS = 1 << 16
 """Small tiles go through the network together up to this many voxels: each call costs something."""
@@ -110,17 +111,25 @@ class Model:
             open_network(folder, self.manifest, item) for item in self.manifest.configurations
         )
 
-    def prepare(self, image: Image) -> list[Prepared]:
-        """Return an image as each configuration takes it.
+    def prepare(self, image: Image, missing: Sequence[int] = ()) -> list[Prepared]:
+        """Return an image as each configuration takes it; it need not hold `missing` channels.
 
         Raises
         ------
         AutosegError
-            Wrong number of axes or channels, or values that are not finite.
+            Wrong number of axes or channels, values that are not finite, another unit of time, or
+            0 to 1 where a pretrained encoder knows 0 to 255.
         """
+        if missing:
+            image = with_places(image, missing, len(self.manifest.channels))
         check_image(image, len(self.manifest.channels), self.manifest.dimensions)
+        check_unit(image, self.manifest.unit)
+        for item in self.manifest.configurations:
+            check_range(image, item.recipe.channels)
         spacing = image.geometry.spacing
-        return [prepare(image.array, spacing, item.recipe) for item in self.manifest.configurations]
+        recipes = [item.recipe for item in self.manifest.configurations]
+        parts = [prepare(image.array, spacing, recipe) for recipe in recipes]
+        return [mark_missing(part, missing) for part in parts] if missing else parts
 
     def predict_image(
         self, image: Image, effort: Effort = BALANCED, *, probabilities: bool = False
@@ -133,16 +142,16 @@ class Model:
     ) -> Prediction:
         """Return the labels of an image that `prepare` returned; empties `parts` on the way."""
         configurations = self.manifest.configurations
-        chances = None
+        chances, decision = None, configurations[0].decision
         if len(configurations) == 1:
             part = parts.pop()
             logits = predict_logits(part, configurations[0], self.networks[0], effort)
-            classes = restore_labels(logits, part.placement)
+            classes = restore_labels(logits, part.placement, decision)
             if probabilities:
-                chances = restore_probabilities(logits, part.placement)
+                chances = restore_probabilities(logits, part.placement, decision)
         else:
             chances = self._combine(parts, effort)
-            classes = chances.argmax(axis=0).astype(np.uint16)
+            classes = decide_labels(chances, decision)
         classes = apply_steps(classes, self.manifest.postprocessing)
         values = np.asarray(self.manifest.labels.values)
         labels = values.astype(smallest_type(values))[classes]
@@ -154,7 +163,7 @@ class Model:
         for configuration, network in zip(self.manifest.configurations, self.networks, strict=True):
             part = parts.pop(0)
             logits = predict_logits(part, configuration, network, effort)
-            chances = restore_probabilities(logits, part.placement)
+            chances = restore_probabilities(logits, part.placement, configuration.decision)
             if total is None:
                 total = np.zeros(chances.shape, dtype=np.float32)
             for target, values in zip(total, chances, strict=True):
@@ -188,6 +197,8 @@ def make_tiling(
         pad_values=tuple(float(value) for value in mean),
         mirror_axes=effort.mirror_axes(recipe),
         batch_size=max(1, BATCH_VOXELS // math.prod(configuration.patch_size)),
+        margins=configuration.output_margin,
+        centre=configuration.tile_centre,
     )
 
 

@@ -40,8 +40,8 @@ class _Line:
     maker: Maker
 
 
-def describe_maker(manifest: Manifest, effort: Effort) -> Maker:
-    """Return who predicts with this effort.
+def describe_maker(manifest: Manifest, effort: Effort, missing: Sequence[int] = ()) -> Maker:
+    """Return who predicts with this effort, without the channels that are missing.
 
     The backend is left out: it is chosen by the number of images, and the export has proved that
     backends agree.
@@ -51,6 +51,8 @@ def describe_maker(manifest: Manifest, effort: Effort) -> Maker:
         f"{', '.join(map(str, effort.mirror_axes(item.recipe))) or 'none'}"
         for item in manifest.configurations
     ]
+    if missing:
+        options.append(f"without {', '.join(manifest.channels[index] for index in missing)}")
     return Maker(model=manifest.name, digest=_digest(manifest), options="; ".join(options))
 
 

@@ -39,10 +39,12 @@ class Channel:
     """Normalisation of one channel: clip(lower, upper), subtract mean, divide by std."""
 
     name: str
-    scheme: Literal["zscore", "ct", "unit", "rgb", "none"]
-    """`zscore` and `unit` (0 to 1) take mean and std from each image, the others are constants."""
+    scheme: Literal["zscore", "ct", "unit", "rgb", "none", "pretrained"]
+    """`zscore` and `unit` (0 to 1) take mean and std from each image, the others are constants;
+    those of `pretrained` are for values of 0 to 1, which `lower` to `upper` become."""
     lower: float | None = None
     upper: float | None = None
+    """Values beyond these are clipped. `pretrained` without them: each image's own range."""
     mean: float | None = None
     """None: taken from each image (`zscore`: its mean; `unit`: its minimum)."""
     std: float | None = None

@@ -6,7 +6,7 @@ prepared array.
 """
 
 from collections.abc import Iterator
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,36 +21,71 @@ MAX_UINT8_CLASSES = 256
 
 _Operators: TypeAlias = tuple[Weighted | Lookup, ...]
 
+Decision: TypeAlias = Literal["largest", "regions"]
+"""How logits become labels. `largest`: one output a class, the largest wins. `regions`: output i is
+a region by itself, which overlaps others; where it is likelier than not, class i + 1 is painted,
+over those of earlier regions."""
+
 
 def restore_labels(
-    logits: NDArray[np.float32], placement: Placement
+    logits: NDArray[np.float32], placement: Placement, decision: Decision = "largest"
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
     """Return the winning class of each voxel of the image (*S); background outside the box."""
-    dtype = np.uint8 if logits.shape[0] <= MAX_UINT8_CLASSES else np.uint16
+    num_classes = logits.shape[0] + (decision == "regions")
+    dtype = np.uint8 if num_classes <= MAX_UINT8_CLASSES else np.uint16
+    decide = _painted if decision == "regions" else _largest
     out, box = _canvas(placement, (), dtype)
     for rows, source, operators in _slabs(placement):
-        best = _interpolate(logits[0, source], operators)
-        winner = np.zeros(best.shape, dtype=dtype)
-        for index in range(1, logits.shape[0]):
-            values = _interpolate(logits[index, source], operators)
-            wins = values > best
-            winner[wins] = index
-            best = np.maximum(best, values)
-        box[rows] = winner
+        maps = (_interpolate(values[source], operators) for values in logits)
+        box[rows] = decide(maps, dtype, 0.0)
     return out
 
 
-def restore_probabilities(logits: NDArray[np.float32], placement: Placement) -> NDArray[np.float16]:
-    """Return the probability of each class (K, *S); certain background outside the box."""
+def decide_labels(chances: NDArray[np.floating], decision: Decision) -> NDArray[np.uint16]:
+    """Return the winning class (*S) of probabilities (K, *S)."""
+    return (_painted if decision == "regions" else _largest)(iter(chances), np.uint16, 0.5)
+
+
+def _largest(maps: Iterator[NDArray], dtype: type, _: float) -> NDArray:
+    """Return the index of the largest of the maps, of equal ones the first."""
+    best = next(maps)
+    winner = np.zeros(best.shape, dtype=dtype)
+    for index, values in enumerate(maps, start=1):
+        winner[values > best] = index
+        best = np.maximum(best, values)
+    return winner
+
+
+def _painted(maps: Iterator[NDArray], dtype: type, threshold: float) -> NDArray:
+    """Return the number, from 1, of the last of the maps that is above the threshold, or 0."""
+    first = next(maps)
+    winner = (first > threshold).astype(dtype)
+    for number, values in enumerate(maps, start=2):
+        winner[values > threshold] = number
+    return winner
+
+
+def restore_probabilities(
+    logits: NDArray[np.float32], placement: Placement, decision: Decision = "largest"
+) -> NDArray[np.float16]:
+    """Return each output's probability (K, *S); certain background outside the box."""
     out, box = _canvas(placement, logits.shape[:1], np.float16)
-    out[0] = 1
+    if decision == "largest":
+        out[0] = 1
     for rows, source, operators in _slabs(placement):
         slab = np.stack([_interpolate(values[source], operators) for values in logits])
-        slab -= slab.max(axis=0)
-        np.exp(slab, out=slab)
-        slab /= slab.sum(axis=0)
-        box[:, rows] = slab
+        box[:, rows] = probabilities(slab, decision)
     return out
+
+
+def probabilities(logits: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
+    """Return the probabilities (K, ...) of logits (K, ...), in their place."""
+    if decision == "regions":
+        return np.divide(np.tanh(logits / 2, out=logits) + 1, 2, out=logits)  # no overflow
+    logits -= logits.max(axis=0)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=0)
+    return logits
 
 
 def _canvas(placement: Placement, leading: tuple[int, ...], dtype: type) -> tuple[NDArray, NDArray]:

@@ -38,6 +38,8 @@ class PredictOptions:
     """Write the probability of each class too."""
     overwrite: bool = False
     """Write again what is there already; else only files that are missing are written."""
+    missing: tuple[int, ...] = ()
+    """Channels that are absent (see `parse_missing`)."""
 
 
 def predict_files(
@@ -63,9 +65,12 @@ def predict_files(
         these options, has not made.
     """
     manifest = model.manifest
-    cases, failed = find_cases(inputs, manifest.channel_files, len(manifest.channels))
+    cases, failed = find_cases(
+        inputs, manifest.channel_files, len(manifest.channels), options.missing
+    )
     cases, refused = check_outputs(cases, output)
-    targets = _Targets(model, output, options, describe_maker(manifest, options.effort))
+    maker = describe_maker(manifest, options.effort, options.missing)
+    targets = _Targets(model, output, options, maker)
     refuse_foreign(output, [path for case in cases for path in targets.kept(case)], targets.maker)
     _make_folder(output)
     total = len(cases) + len(failed) + len(refused)
@@ -121,29 +126,31 @@ def _outcomes(known: list[Outcome], cases: list[InputCase], targets: _Targets) -
             waiting.append(case)
         else:
             yield Outcome(case.case_id, "skipped", targets.labels(case))
-    for case, future in _read_ahead(waiting, targets.model):
+    for case, future in _read_ahead(waiting, targets.model, targets.options.missing):
         yield _predict_case(case, future, targets)
 
 
 def _read_ahead(
-    cases: list[InputCase], model: Model
+    cases: list[InputCase], model: Model, missing: tuple[int, ...]
 ) -> Iterator[tuple[InputCase, Future[tuple[Image, list[Prepared]]]]]:
     """Yield each case with its image, read and prepared in a thread, one case ahead."""
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        ahead = [pool.submit(_read, case, model) for case in cases[:1]]
+        ahead = [pool.submit(_read, case, model, missing) for case in cases[:1]]
         for index, case in enumerate(cases):
             current = ahead.pop()
             current.exception()  # waits, so that reading never gets two cases ahead
-            ahead = [pool.submit(_read, item, model) for item in cases[index + 1 : index + 2]]
+            ahead = [
+                pool.submit(_read, item, model, missing) for item in cases[index + 1 : index + 2]
+            ]
             yield case, current
             del current
 
 
-def _read(case: InputCase, model: Model) -> tuple[Image, list[Prepared]]:
+def _read(case: InputCase, model: Model, missing: tuple[int, ...]) -> tuple[Image, list[Prepared]]:
     """Return a case's image, without its voxels, and what the configurations take."""
     image = read_image(case.paths)
     try:
-        parts = model.prepare(image)
+        parts = model.prepare(image, missing)
     except AutosegError as error:
         names = ", ".join(str(path) for path in case.paths)
         found = f"{names}: {error.found}"

@@ -18,6 +18,9 @@ KNOWN = Intensities(
 )
 """Foreground intensities of every channel made here."""
 
+UNITS = {1: "s", 2: "pixel", 3: "mm"}
+"""Of spacings, by the number of axes."""
+
 TWO_CLASSES = Labels(names=("background", "organ"), values=(0, 1))
 
 
@@ -31,14 +34,15 @@ def fingerprint_of(
 ) -> Fingerprint:
     """Return the fingerprint of cases of some shapes, at one spacing or one for each.
 
-    2D images are measured in pixels, volumes in millimetres. A list holds one spacing a case.
+    Signals are measured in seconds, pictures in pixels, volumes in millimetres. A list holds one
+    spacing a case.
     """
     spacings = spacing if isinstance(spacing, list) else [spacing] * len(shapes)
     return Fingerprint.model_validate(
         {
             "autoseg_version": "0",
             "dataset_name": "made",
-            "unit": "mm" if len(shapes[0]) == 3 else "pixel",
+            "unit": UNITS[len(shapes[0])],
             "labels": labels,
             "channels": channels,
             "cases": tuple(

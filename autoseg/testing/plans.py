@@ -100,7 +100,7 @@ def small_configuration(
         test_time_mirroring=False,
     )
     fields = {
-        "name": "2d" if dims == 2 else "3d_fullres",
+        "name": ("1d", "2d", "3d_fullres")[dims - 1],
         "recipe": recipe,
         "patch_size": patch_size,
         "batch_size": 2,

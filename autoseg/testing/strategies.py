@@ -15,8 +15,8 @@ CHANNEL_NAMES = ("CT", "T2", "noNorm", "rescale_to_0_1", "rgb_to_0_1")
 
 @st.composite
 def fingerprints(draw: st.DrawFn) -> Fingerprint:
-    """Draw a data set: 2D or 3D, isotropic or not, tiny or large, one case or many."""
-    dims = draw(st.sampled_from((2, 3)))
+    """Draw a data set: 1D to 3D, isotropic or not, tiny or large, one case or many."""
+    dims = draw(st.sampled_from((1, 2, 3)))
     spacing = draw(st.tuples(*[st.floats(0.25, 8.0)] * dims))
     shape = draw(st.tuples(*[st.integers(1, 600)] * dims))
     factors = draw(st.lists(st.floats(0.7, 1.4), min_size=1, max_size=6))

@@ -31,8 +31,10 @@ class Standing(Record):
     """Active seconds until here."""
 
 
-def save_checkpoint(folder: FoldFolder, learner: Learner, standing: Standing) -> None:
-    """Write the newest checkpoint and keep the one before it.
+def save_checkpoint(
+    folder: FoldFolder, learner: Learner, standing: Standing, **entries: object
+) -> None:
+    """Write the newest checkpoint and keep the one before it; `entries` are for other readers.
 
     Raises
     ------
@@ -46,6 +48,7 @@ def save_checkpoint(folder: FoldFolder, learner: Learner, standing: Standing) ->
         "optimizer": learner.optimizer.state_dict(),
         "scaler": learner.scaler.state_dict(),
         "random": torch.get_rng_state(),
+        **entries,
     }
     with _written(folder.last, content) as temporary:
         if folder.last.exists():

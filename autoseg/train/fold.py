@@ -12,10 +12,10 @@ from autoseg.train.job import FoldJob as FoldJob
 from autoseg.train.job import Interrupted as Interrupted
 from autoseg.train.job import Listeners, OnProgress, ShouldStop
 from autoseg.train.lock import held
-from autoseg.train.origin import as_begun, check_cases, check_request, finished
+from autoseg.train.origin import as_begun, check_cases, check_initial, check_request, finished
 from autoseg.train.probe import execution_of, run_settings
 from autoseg.train.records import FoldResult
-from autoseg.train.sampling import Batches
+from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.training import FoldTraining
 from autoseg.train.validation import validate
 from autoseg.workspace import write_text
@@ -44,6 +44,7 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
     with held(job.folder.lock, LOCK_WAIT_S), memory_told(job.name):
         check_request(job)
         check_cases(job)
+        check_initial(job)
         done = finished(job)
         if done is not None:
             return done
@@ -61,9 +62,11 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
     if not job.folder.final.exists():
         FoldTraining(job, settings, batches, listeners, started=started).run()
     weights, standing = load_weights(job.folder.final, settings.plan_digest)
-    execution = execution_of(settings)
-    model = execution.place(load_network(job.planned.network, weights))
-    scores, validation_s = validate(job, model, execution, listeners)
+    scores, validation_s = (), 0.0
+    if job.val_cases:
+        execution = execution_of(settings)
+        model = execution.place(load_network(job.planned.network, weights))
+        scores, validation_s = validate(job, model, execution, listeners)
     result = FoldResult(
         autoseg_version=autoseg_version(),
         plan_digest=settings.plan_digest,
@@ -76,19 +79,13 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
         scores=scores,
         request=settings.request,
         cases_digest=settings.cases_digest,
+        initial=settings.initial,
     )
     write_text(job.folder.result, result.to_json())
     return result
 
 
-def _batches(job: FoldJob) -> Batches:
+def _batches(job: FoldJob) -> BatchSource:
     share = job.num_threads / max(job.num_threads, job.plan.num_threads)
-    return Batches(
-        job.store,
-        job.train_cases,
-        job.planned,
-        labels=job.plan.labels,
-        seed=job.plan.seed,
-        fold=job.fold,
-        cache_bytes=int(CACHE_FRACTION * share * job.plan.ram_bytes),
-    )
+    cache_bytes = int(CACHE_FRACTION * share * job.plan.ram_bytes)
+    return TASKS[job.objective].build_batches(job, cache_bytes)

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.store import CaseStore
-from autoseg.train.records import Request
+from autoseg.train.records import InitialChoice, Request
 from autoseg.workspace import FoldFolder, Workspace
 
 CHECKPOINT_INTERVAL_S = 45.0
@@ -41,6 +42,10 @@ class FoldJob:
     """Active seconds for training from now on, validation excluded."""
     request: Request | None = None
     """What the number of steps or the budget was found from, if a command asked for it."""
+    objective: Literal["segmentation", "denoising"] = "segmentation"
+    """What the network learns: see `autoseg.train.task`."""
+    initial: InitialChoice | None = None
+    """Weights of another model to begin with; None: drawn ones, or what the fold was begun with."""
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
 
     @property
@@ -51,7 +56,10 @@ class FoldJob:
     @property
     def folder(self) -> FoldFolder:
         """Where the fold's files are."""
-        return Workspace(self.root).fold(self.configuration, self.fold)
+        workspace = Workspace(self.root)
+        if self.objective == "denoising":
+            return workspace.denoising(self.configuration, self.fold)
+        return workspace.fold(self.configuration, self.fold)
 
     @property
     def store(self) -> CaseStore:
@@ -59,8 +67,18 @@ class FoldJob:
         return CaseStore(Workspace(self.root).preprocessed(self.configuration))
 
     @property
+    def encoder_weights(self) -> Path | None:
+        """File of the weights that the encoder starts from; None: all weights are drawn."""
+        backbone = self.planned.network.backbone
+        if backbone is None or backbone.weights is None or self.objective == "denoising":
+            return None
+        return Workspace(self.root).encoder_weights(backbone.weights)
+
+    @property
     def name(self) -> str:
         """How the fold is called in messages."""
+        if self.objective == "denoising":
+            return f"pretraining of {self.configuration} for fold {self.fold}"
         return f"{self.configuration} fold {self.fold}"
 
     def case(self, case_id: str) -> Case:

@@ -1,13 +1,17 @@
 """What is trained: network, optimiser and averaged weights of a plan, drawn from its seed."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from autoseg.network.backbone import load_pretrained
 from autoseg.network.build import build_network, initialise
 from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan, TrainingPlan
+from autoseg.record import NetworkPlan
 from autoseg.train.ema import Ema
 from autoseg.train.loop import Learner
 from autoseg.train.loss import DeepSupervised, build_named_loss
@@ -22,13 +26,30 @@ def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: 
     """Return a network with freshly drawn weights, placed, and what trains it."""
     model = build_network(configuration.network)
     initialise(model, seed)
+    return make_learner(model, configuration.training, execution)
+
+
+def make_learner(model: nn.Module, training: TrainingPlan, execution: Execution) -> Learner:
+    """Return a network, now placed, and what trains it."""
     execution.place(model)
     return Learner(
         model=model,
-        optimizer=_optimizer(model, configuration.training, fused=execution.kind in FUSED_KINDS),
-        ema=Ema(model, configuration.training.ema_decay),
+        optimizer=_optimizer(model, training, fused=execution.kind in FUSED_KINDS),
+        ema=Ema(model, training.ema_decay),
         scaler=_scaler(execution),
     )
+
+
+def load_encoder(learner: Learner, network: NetworkPlan, path: Path) -> None:
+    """Give the encoder, and its running average, the weights that were planned for it.
+
+    Raises
+    ------
+    AutosegError
+        The file is missing, damaged or of other weights.
+    """
+    for model in (learner.model, learner.ema.model):
+        load_pretrained(model, network, path)
 
 
 def build_loss(training: TrainingPlan) -> nn.Module:
@@ -63,7 +84,7 @@ def _scaler(execution: Execution) -> torch.amp.GradScaler:
 
 def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.optim.Optimizer:
     """Return the plan's optimiser; its learning rate is set before each step."""
-    parameters = list(model.parameters())
+    parameters = [item for item in model.parameters() if item.requires_grad]
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(
             parameters, lr=plan.peak_lr, weight_decay=plan.weight_decay, fused=fused

@@ -27,6 +27,11 @@ class TrainingBatch(Protocol):
         """(B, *P) class indices, -1 where unknown."""
         ...
 
+    @property
+    def annotated(self) -> Tensor | None:
+        """(B, K) bool, which classes each image annotates; None: all."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepResult:
@@ -54,7 +59,7 @@ class Learner:
 def train(
     learner: Learner,
     batches: Iterable[TrainingBatch],
-    loss: Callable[[Tensor | tuple[Tensor, ...], Tensor], Tensor],
+    loss: Callable[..., Tensor],
     *,
     execution: Execution,
     learning_rate: Callable[[int], float],
@@ -70,7 +75,8 @@ def train(
     batches
         Those of the steps from `first_step` on.
     loss
-        Called with the network's output and labels (B, *P).
+        Called with the network's output and labels (B, *P), and with which classes are annotated
+        (B, K) if not all are.
     execution
         Where and in which precision.
     learning_rate
@@ -86,7 +92,8 @@ def train(
         images, labels = execution.images(batch.images), execution.send(batch.labels)
         with execution.autocast():
             logits = model(images)  # (B, K, *P), or several
-        value = loss(logits, labels)
+        known = () if batch.annotated is None else (execution.send(batch.annotated),)
+        value = loss(logits, labels, *known)
         scaler.scale(value).backward()
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, max_gradient_norm)

@@ -7,13 +7,13 @@ target is made. What each term computes, and from which paper, is said where it 
 Letters in shapes: B batch, K classes, S spatial axes. Class 0 is background.
 """
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
 
+from autoseg.errors import nearest
 from autoseg.record import LossPlan
 from autoseg.train.loss_terms.boundary import Boundary, DistanceTransform
 from autoseg.train.loss_terms.centreline import CentrelineDice
@@ -153,8 +153,8 @@ def build_named_loss(
         return DiceAndCrossEntropy(batch_dice=batch_dice, power=plan.dice_power)
     table = _terms(plan, batch=batch_dice, distance_transform=distance_transform)
     if plan.kind not in table:
-        near = difflib.get_close_matches(plan.kind, ("dice_ce", *table), n=1, cutoff=0.4)
-        raise ValueError(f"no loss is called {plan.kind!r}; the nearest are {near}")
+        near = nearest(plan.kind, ("dice_ce", *table))
+        raise ValueError(f"no loss is called {plan.kind!r}{near}")
     return Loss(table[plan.kind])
 
 

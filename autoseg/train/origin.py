@@ -37,9 +37,15 @@ def begun(job: FoldJob) -> RunSettings | FoldResult | None:
 
 
 def as_begun(job: FoldJob) -> FoldJob:
-    """Return a job with the threads that its fold was begun with: others give other sums."""
+    """Return a job with the threads that its fold was begun with (others give other sums).
+
+    With the first weights, too: a run that is killed before its first checkpoint needs them again.
+    """
     settings = read_settings(job)
-    return job if settings is None else replace(job, num_threads=settings.num_threads)
+    if settings is None:
+        return job
+    initial = job.initial or settings.initial
+    return replace(job, num_threads=settings.num_threads, initial=initial)
 
 
 def check_request(job: FoldJob) -> None:
@@ -58,6 +64,31 @@ def check_request(job: FoldJob) -> None:
         expected=f"{job.request}, as asked for now",
         fix="ask for the same again, or leave out --steps, --epochs and --budget to keep it; to "
         f"train anew, choose another workspace (-w) or delete {job.folder.root}",
+    )
+
+
+def check_initial(job: FoldJob) -> None:
+    """Refuse a fold that was begun with other weights than what `--init` names now.
+
+    Raises
+    ------
+    TrainingError
+        With the ways to keep or to replace what is there.
+    """
+    record = begun(job)
+    if record is None or job.initial is None:
+        return
+    then = record.initial
+    if then is not None and then.sha256 == job.initial.sha256:
+        return
+    began = "drawn weights" if then is None else f"the weights of {then.source}"
+    raise TrainingError(
+        found=f"{job.name} is {_state(record)}, from {began}"
+        + (f" (SHA-256 {then.sha256[:12]}...)" if then is not None else ""),
+        expected=f"--init {job.initial.source} (SHA-256 {job.initial.sha256[:12]}...), as asked "
+        "for now",
+        fix="leave out --init to go on with what is there; to train anew, choose another workspace "
+        f"(-w) or delete {job.folder.root}",
     )
 
 

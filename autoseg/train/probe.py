@@ -13,7 +13,6 @@ from autoseg.machine import measure_machine
 from autoseg.network.execution import Execution, Precision
 from autoseg.train.checkpoint import refuse_foreign
 from autoseg.train.job import FoldJob
-from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import TrainingBatch, train
 from autoseg.train.origin import (
     are_cases_kept,
@@ -22,7 +21,7 @@ from autoseg.train.origin import (
     read_settings,
 )
 from autoseg.train.records import RunSettings
-from autoseg.train.sampling import Batches
+from autoseg.train.task import TASKS, BatchSource
 from autoseg.workspace import write_text
 
 WARMUP_STEPS = 2
@@ -41,7 +40,7 @@ USED_FRACTION = 0.97
 """Part of the time that steps are planned for; the rest is for checkpoints."""
 
 
-def run_settings(job: FoldJob, batches: Batches) -> RunSettings:
+def run_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
     """Return how a fold is trained: as decided earlier, else decided and written now.
 
     Raises
@@ -50,7 +49,12 @@ def run_settings(job: FoldJob, batches: Batches) -> RunSettings:
         The fold's folder holds weights of another plan.
     """
     settings = read_settings(job)
-    if settings is not None and is_request_kept(job, settings) and are_cases_kept(job, settings):
+    if (
+        settings is not None
+        and is_request_kept(job, settings)
+        and are_cases_kept(job, settings)
+        and settings.initial == job.initial
+    ):
         return settings
     refuse_foreign(job.folder, job.plan.digest())
     settings = probe_settings(job, batches)
@@ -59,7 +63,7 @@ def run_settings(job: FoldJob, batches: Batches) -> RunSettings:
     return settings
 
 
-def probe_settings(job: FoldJob, batches: Batches) -> RunSettings:
+def probe_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
     """Return how a fold is trained on this machine.
 
     With steps given no clock is read: the execution is chosen by rule, so that two runs agree in
@@ -127,7 +131,7 @@ def fastest_execution(job: FoldJob, batch: TrainingBatch, limit_s: float) -> Exe
     return best
 
 
-def time_steps(job: FoldJob, batches: Batches, execution: Execution, limit_s: float) -> float:
+def time_steps(job: FoldJob, batches: BatchSource, execution: Execution, limit_s: float) -> float:
     """Return the seconds of a training step, making its batch included."""
     count = WARMUP_STEPS + TIMED_STEPS
     with closing(batches.stream_from(0, count, num_workers(execution, job.num_threads))) as stream:
@@ -148,11 +152,11 @@ def _step_seconds(
     job: FoldJob, execution: Execution, batches: Iterable[TrainingBatch]
 ) -> Iterator[float]:
     """Yield the seconds of each step after the first `WARMUP_STEPS`, on throw-away weights."""
-    training = job.planned.training
+    training, task = job.planned.training, TASKS[job.objective]
     steps = train(
-        build_learner(job.planned, execution, seed=0),
+        task.build_learner(job.planned, execution, 0),
         batches,
-        build_loss(training),
+        task.build_loss(training),
         execution=execution,
         learning_rate=lambda _: 0.0,
         max_gradient_norm=training.max_gradient_norm,
@@ -179,6 +183,7 @@ def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float
         seconds_per_step=seconds,
         request=job.request,
         cases_digest=cases_digest(job),
+        initial=job.initial,
     )
 
 

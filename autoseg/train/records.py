@@ -22,6 +22,15 @@ class Request(Record):
         return f"a budget of {self.budget_s:g} s"
 
 
+class InitialChoice(Record):
+    """Weights that a fold begins with, instead of drawn ones (see `autoseg.train.initial`)."""
+
+    source: str
+    """What `--init` named, as an absolute path."""
+    sha256: str
+    """Of the file that the weights come from."""
+
+
 class RunSettings(Record):
     """What only the training machine can know, decided once before step 1 and read ever after."""
 
@@ -40,6 +49,8 @@ class RunSettings(Record):
     """None: not known, and not compared with later requests."""
     cases_digest: str | None = None
     """Changes with the fold's cases and their files; None: not known, and not compared."""
+    initial: InitialChoice | None = None
+    """None: all weights were drawn."""
 
 
 class FoldResult(Record):
@@ -58,3 +69,4 @@ class FoldResult(Record):
     """One entry a validation case; empty for fold "all"."""
     request: Request | None = None
     cases_digest: str | None = None
+    initial: InitialChoice | None = None

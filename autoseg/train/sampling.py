@@ -9,9 +9,10 @@ Letters in shapes: B batch, C channels, P patch axes; D image axes, the last of 
 import math
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import final
 
 import numpy as np
@@ -19,7 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from autoseg.augment.augment import draw_augmentation
+from autoseg.augment.mixing import Donor, Mix
 from autoseg.augment.padding import Stored, read_image, read_labels
+from autoseg.augment.spatial import Box
 from autoseg.errors import TrainingError
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.preprocess.store import CaseStore
@@ -42,6 +45,8 @@ class Batch:
     """(B, C, *P) float32."""
     labels: torch.Tensor
     """(B, *P) int16; -1 where nothing is known."""
+    annotated: torch.Tensor | None = None
+    """(B, K) bool, which classes each patch annotates; None: all."""
 
 
 @final
@@ -72,6 +77,8 @@ class Batches:
         Its name.
     cache_bytes
         Memory for cases that are kept decompressed.
+    known
+        Of cases that annotate only some classes, the background first: which.
     """
 
     def __init__(
@@ -84,7 +91,11 @@ class Batches:
         seed: int,
         fold: str,
         cache_bytes: int,
+        known: Mapping[str, Sequence[bool]] = MappingProxyType({}),
     ) -> None:
+        self._known = {
+            case_id: np.array(known[case_id]) for case_id in case_ids if case_id in known
+        }
         self._cases = _Cases(store, cache_bytes)
         self._case_ids = tuple(case_ids)
         self._configuration = configuration
@@ -97,9 +108,14 @@ class Batches:
         channels = len(self._configuration.recipe.channels)
         images = np.empty((size, channels, *patch), np.float32)
         labels = np.empty((size, *patch), np.int16)
+        annotated = np.ones((size, len(self._labels.names)), np.bool_)
         for index in range(size):
-            images[index], labels[index] = self._sample(step, index)
-        return Batch(torch.from_numpy(images), torch.from_numpy(labels))
+            images[index], labels[index], annotated[index] = self._sample(step, index)
+        return Batch(
+            torch.from_numpy(images),
+            torch.from_numpy(labels),
+            torch.from_numpy(annotated) if self._known else None,
+        )
 
     def stream_from(
         self, step: int, num_steps: int, num_workers: int
@@ -124,8 +140,10 @@ class Batches:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _sample(self, step: int, index: int) -> tuple[NDArray[np.float32], NDArray]:
-        """Return the image (C, *P) and the labels (*P) of one sample."""
+    def _sample(
+        self, step: int, index: int
+    ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_]]:
+        """Return image (C, *P), labels (*P) and annotated classes (K,) of one sample."""
         rng = stream(*self._place, step, index)
         case_id = self._case_ids[int(rng.integers(len(self._case_ids)))]
         try:
@@ -142,7 +160,7 @@ class Batches:
 
     def _cut(
         self, rng: np.random.Generator, case_id: str, index: int
-    ) -> tuple[NDArray[np.float32], NDArray]:
+    ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_]]:
         """Return one sample of a case: draw where and how, read that box, apply."""
         plan = self._configuration
         recipe = plan.recipe
@@ -153,24 +171,90 @@ class Batches:
             plan.training.augmentation,
             (len(recipe.channels), *plan.patch_size),
             mirror_axes=recipe.mirror_axes,
+            num_classes=len(self._labels.names),
         )
+        mixed = [self._donor(rng, mix, case_id, index) for mix in augmentation.mixes]
         box = augmentation.source_box(place.start[leading:], plan.patch_size)
-        slices = tuple((first, first + 1) for first in place.start[:leading])
-        image, labels = self._cases.arrays(case_id)
-        size = [high - low for low, high in box]
-        return augmentation.apply(
-            read_image(image, slices + box, padding=recipe.padding).reshape(-1, *size),
-            read_labels(labels, slices + box).reshape(size),
+        image, labels = augmentation.apply(
+            *self._read(place, box),
             plan.patch_size,
             masked_channels=[i for i, item in enumerate(recipe.channels) if item.use_mask],
+            donors=[None if other is None else other[1] for other in mixed],
+        )
+        sources = [case_id, *(other[0].case_id for other in mixed if other is not None)]
+        return image, labels, self._annotated(sources)
+
+    def _annotated(self, case_ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Return the classes (K,) that all of the cases annotate which a patch is made of."""
+        everything = np.ones(len(self._labels.names), np.bool_)
+        known = [self._known.get(case_id, everything) for case_id in case_ids]
+        return np.logical_and.reduce(known)
+
+    def _read(self, place: Place, box: Box) -> tuple[NDArray[np.float32], NDArray]:
+        """Return image (C, *S) and labels (*S) of a box of the network's axes at a place."""
+        image, labels = self._cases.arrays(place.case_id)
+        leading = place.start[: len(place.start) - len(box)]
+        slices = tuple((first, first + 1) for first in leading)
+        size = [high - low for low, high in box]
+        padding = self._configuration.recipe.padding
+        return (
+            read_image(image, slices + box, padding=padding).reshape(-1, *size),
+            read_labels(labels, slices + box).reshape(size),
         )
 
+    def _donor(
+        self, rng: np.random.Generator, mix: Mix, case_id: str, index: int
+    ) -> tuple[Place, Donor] | None:
+        """Return a patch of another case with one of the classes that a mix wants, if any has."""
+        others = [other for other in self._case_ids if other != case_id]
+        if mix.wanted is None:
+            if not others:
+                return None
+            place = self._draw_place(rng, others[int(rng.integers(len(others)))], index)
+        else:
+            found = self._draw_object(rng, mix.wanted, others)
+            if found is None:
+                return None
+            place = found
+        patch = self._configuration.patch_size
+        starts = place.start[len(place.start) - len(patch) :]
+        box = tuple((start, start + n) for start, n in zip(starts, patch, strict=True))
+        return place, Donor(*self._read(place, box))
+
+    def _draw_object(
+        self, rng: np.random.Generator, wanted: Sequence[int], case_ids: Sequence[str]
+    ) -> Place | None:
+        """Draw a place around a voxel of the first wanted class that a case has, None if none."""
+        patch = self._configuration.patch_size
+        for wanted_class in wanted:
+            for index in rng.permutation(len(case_ids)):
+                case_id = case_ids[int(index)]
+                info = self._cases.store.info(case_id)
+                first, last = info.location_offsets[wanted_class : wanted_class + 2]
+                if first < last:
+                    shape = info.shape[1:]
+                    size = (1,) * (len(shape) - len(patch)) + patch
+                    voxel = self._voxel(rng, case_id, wanted_class)
+                    return Place(case_id, draw_start(rng, shape, size, voxel))
+        return None
+
     def _draw_place(self, rng: np.random.Generator, case_id: str, index: int) -> Place:
-        """Draw where a sample of a case lies."""
+        """Draw where a sample of a case lies: what is predicted of it, then its margins around."""
+        plan = self._configuration
+        shape = self._cases.store.info(case_id).shape[1:]
+        slices = len(shape) - len(plan.patch_size)
+        margins = (0,) * slices + plan.network.output_margin
+        inner = self._draw_inner(rng, case_id, index, (1,) * slices + plan.output_size)
+        starts = zip(inner, margins, strict=True)
+        return Place(case_id, tuple(start - margin for start, margin in starts))
+
+    def _draw_inner(
+        self, rng: np.random.Generator, case_id: str, index: int, size: Sequence[int]
+    ) -> tuple[int, ...]:
+        """Draw where the part of a sample begins that is predicted."""
         plan = self._configuration
         info = self._cases.store.info(case_id)
         shape = info.shape[1:]
-        size = (1,) * (len(shape) - len(plan.patch_size)) + plan.patch_size
         if is_forced(index, plan.batch_size, plan.training.foreground_fraction):
             classes = np.arange(1, len(self._labels.names))
         elif self._labels.ignore is not None:
@@ -179,11 +263,17 @@ class Batches:
             classes = np.array([], int)
         present = classes[np.diff(info.location_offsets)[classes] > 0]
         if not present.size:
-            return Place(case_id, draw_start(rng, shape, size, None))
+            return draw_start(rng, shape, size, None)
         drawn = int(present[rng.integers(present.size)])
-        locations = self._cases.store.flat_locations(case_id, drawn)
-        voxel = np.unravel_index(int(locations[rng.integers(locations.size)]), shape)
-        return Place(case_id, draw_start(rng, shape, size, voxel))
+        return draw_start(rng, shape, size, self._voxel(rng, case_id, drawn))
+
+    def _voxel(
+        self, rng: np.random.Generator, case_id: str, class_index: int
+    ) -> tuple[np.integer, ...]:
+        """Draw a voxel of a class that a case has."""
+        locations = self._cases.store.flat_locations(case_id, class_index)
+        shape = self._cases.store.info(case_id).shape[1:]
+        return np.unravel_index(int(locations[rng.integers(locations.size)]), shape)
 
 
 def is_forced(index: int, batch_size: int, foreground_fraction: float) -> bool:

@@ -15,15 +15,16 @@ from autoseg.train.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from autoseg.train.initial_files import begin_from
 from autoseg.train.job import FoldJob, Listeners
-from autoseg.train.learner import build_learner, build_loss
+from autoseg.train.learner import load_encoder
 from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult, train
 from autoseg.train.metrics import Metrics
 from autoseg.train.probe import OPTIMISM, USED_FRACTION, execution_of, num_workers
 from autoseg.train.records import RunSettings
-from autoseg.train.sampling import Batches
 from autoseg.train.schedule import Revision, Schedule, poly_lr
+from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.validation import QuickLook
 from autoseg.workspace import append_line
 
@@ -53,20 +54,25 @@ class FoldTraining:
         self,
         job: FoldJob,
         settings: RunSettings,
-        batches: Batches,
+        batches: BatchSource,
         listeners: Listeners,
         *,
         started: float,
     ) -> None:
         self._job, self._listeners = job, listeners
+        self._task = TASKS[job.objective]
         self._execution = execution_of(settings)
         self._batches = batches
         torch.manual_seed(stream_seed(job.plan.seed, "training", job.configuration, job.fold))
         seed = stream_seed(job.plan.seed, "weights", job.configuration, job.fold)
-        self._learner = build_learner(job.planned, self._execution, seed)
+        self._learner = self._task.build_learner(job.planned, self._execution, seed)
         standing = restore_checkpoint(job.folder, self._learner, settings.plan_digest)
         if standing is None:
             _forget(job)
+            if job.encoder_weights is not None:
+                load_encoder(self._learner, job.planned.network, job.encoder_weights)
+            if settings.initial is not None:
+                begin_from(self._learner, settings.initial, job.plan, job.configuration)
         self._standing = standing or Standing(
             plan_digest=settings.plan_digest, step=0, elapsed_s=0.0
         )
@@ -94,7 +100,7 @@ class FoldTraining:
             steps = train(
                 self._learner,
                 stream,
-                build_loss(training),
+                self._task.build_loss(training),
                 execution=self._execution,
                 learning_rate=self._learning_rate,
                 max_gradient_norm=training.max_gradient_norm,
@@ -153,7 +159,8 @@ class FoldTraining:
         """Write a checkpoint, unless the weights are spoilt."""
         self._metrics.check(self._standing.step)
         self._standing = self._standing.revised(elapsed_s=self._pace.elapsed_s())
-        save_checkpoint(self._job.folder, self._learner, self._standing)
+        entries = self._task.entries(self._job, self._learner)
+        save_checkpoint(self._job.folder, self._learner, self._standing, **entries)
         self._saved = time.monotonic()
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from autoseg.dataset.annotated import without_unknown
 from autoseg.dataset.case import read_case
 from autoseg.dataset.label_values import IGNORE, to_values
 from autoseg.evaluate.score import score_case
 from autoseg.evaluate.scores import CaseScore
 from autoseg.infer.predict import count_tiles, mirroring, predict_prepared
 from autoseg.network.execution import Execution
-from autoseg.runtime.images import output_ending, write_labels
+from autoseg.runtime.images import TABLE_FORMAT, is_image, output_ending, write_labels
 from autoseg.runtime.prepare import Placement
 from autoseg.runtime.restore import restore_labels
 from autoseg.train.job import FoldJob, Listeners
@@ -63,7 +64,9 @@ class QuickLook:
                 execution=execution,
                 mirror_axes=(),
             )
+            case = self._job.case(case_id)
             found = np.where(labels == IGNORE, IGNORE, logits.argmax(axis=0))
+            found = without_unknown(found, case, self._job.plan.labels, fill=0)
             for index in range(1, num_classes):
                 true, seen = labels == index, found == index
                 overlap[index] += np.count_nonzero(true & seen)
@@ -130,7 +133,10 @@ def validate(
 
 def prediction_path(job: FoldJob, case_id: str) -> Path:
     """Return where the prediction of a validation case is written."""
-    ending = output_ending(Path(job.case(case_id).images[0]))
+    path = Path(job.case(case_id).images[0])
+    # A case that is a part of a file, or a folder, gets the ending that the layout names.
+    is_plain = is_image(path) or path.suffix.lower() == TABLE_FORMAT
+    ending = output_ending(path) if is_plain else job.dataset.file_ending
     return job.folder.validation / f"{case_id}{ending}"
 
 
@@ -144,7 +150,7 @@ def _finish_case(
     write_labels(prediction_path(job, case_id), to_values(classes, job.plan.labels), image.geometry)
     score = score_case(
         case_id,
-        classes,
+        without_unknown(classes, job.case(case_id), job.plan.labels, fill=0),
         reference,
         image.geometry.spacing,
         len(job.plan.labels.names),

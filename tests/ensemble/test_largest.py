@@ -18,7 +18,7 @@ def labels(seed, shape):
     return np.digitize(smooth, np.quantile(smooth, [0.6, 0.8])).astype(np.int8)
 
 
-@pytest.mark.parametrize("shape", [(9, 10, 11), (24, 25)])
+@pytest.mark.parametrize("shape", [(9, 10, 11), (24, 25), (300,)])
 @pytest.mark.parametrize("rules", list(product((False, True), repeat=3)))
 def test_counts_agree_with_the_steps_that_prediction_applies(shape, rules):
     prediction, reference = labels(1, shape), labels(2, shape)

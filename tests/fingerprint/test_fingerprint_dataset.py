@@ -15,6 +15,8 @@ from autoseg.fingerprint.fingerprint_dataset import peak_bytes, survey_dataset
 from autoseg.runtime.images import Geometry, Image, read_labels, write_image, write_labels
 from autoseg.testing.synthetic import write_rings, write_spheres
 
+RAM = 1 << 30
+
 
 @pytest.fixture
 def root(tmp_path):
@@ -75,7 +77,7 @@ def test_only_changed_cases_are_read_again(root, tmp_path, monkeypatch):
         read.append(case.id)
         return measure.measure_case(dataset, case)
 
-    monkeypatch.setattr(fingerprint_dataset, "measure_case", counted)
+    monkeypatch.setattr(fingerprint_dataset, "measure", counted)
     seen = []
     assert fingerprint(root, tmp_path / "measured", on_case=seen.append)[0] == first
     assert read == []
@@ -183,7 +185,7 @@ def test_little_memory_means_one_case_at_a_time(root, tmp_path, monkeypatch):
             at_once -= 1
         return measured
 
-    monkeypatch.setattr(fingerprint_dataset, "measure_case", counted)
+    monkeypatch.setattr(fingerprint_dataset, "measure", counted)
     fingerprint(root, tmp_path / "one", num_workers=4, ram_bytes=1)
     assert most == 1
     fingerprint(root, tmp_path / "many", num_workers=4)
@@ -197,7 +199,7 @@ def test_memory_is_told_by_the_extent_and_not_by_the_size_of_the_file(tmp_path):
     empty[0, 50:850, 50:950] = 1
     write_labels(root / "masks" / "case_001.png", empty[0], geometry((1.0, 1.0)))
     dataset = open_dataset(root, None, None)
-    small, large = (peak_bytes(dataset, case) for case in dataset.cases)
+    small, large = (peak_bytes(dataset, case, RAM) for case in dataset.cases)
     assert large * 20 * 22 == small * 900 * 1000
     tracemalloc.start()
     measure.measure_case(dataset, dataset.cases[1])
@@ -205,4 +207,4 @@ def test_memory_is_told_by_the_extent_and_not_by_the_size_of_the_file(tmp_path):
     tracemalloc.stop()
     assert 0.3 * large < peak < large
     (root / "images" / "case_000.png").write_bytes(b"broken")
-    assert peak_bytes(dataset, dataset.cases[0]) == 0
+    assert peak_bytes(dataset, dataset.cases[0], RAM) == 0

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -113,3 +115,12 @@ def test_the_number_of_samples_falls_in_steps_with_the_number_of_cases_to_train_
     assert limit(2000) * 2000 <= MAX_SAMPLES
     assert measured_key(dataset, case) == measured_key(dataset.revised(cases=(case,) * 9), case)
     assert measured_key(dataset, case) != measured_key(dataset.revised(cases=(case,) * 90), case)
+
+
+def test_the_limit_of_samples_is_told_to_each_of_many_cases_in_a_moment(root):
+    dataset = open_dataset(root, None, None)
+    many = dataset.revised(cases=dataset.cases * 5_000)
+    start = time.process_time()
+    assert len({sample_limit(many) for _ in many.cases}) == 1
+    assert time.process_time() - start < 1  # counting all cases for each takes 10 s and more
+    assert len(many.revised(cases=dataset.cases).training_cases) == 1

@@ -19,6 +19,7 @@ VARIANTS = {
     "batch": {"norm": "batch"},
     "group": {"norm": "group"},
     "dropout": {"dropout": 0.5},
+    "missing": {"missing_channels": True},
     "plain squeeze": {"squeeze_reduction": 2},
     "residual squeeze": {"encoder": "residual", "squeeze_reduction": 2},
     "several": {

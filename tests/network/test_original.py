@@ -43,6 +43,32 @@ def test_the_original_network_turns_572_pixels_into_388():
     assert plan.output_margin == (92, 92)
 
 
+def test_the_original_patch_is_the_smallest_around_its_output():
+    plan = original(padding="valid")
+    assert plan.patch_around((388, 388)) == (572, 572)
+    assert plan.patch_around((373, 388)) == (572, 572)
+    assert plan.patch_around((372, 388)) == (556, 572)
+    assert plan.patch_problem((572, 572)) is None
+    assert "(572, 572) they can" in (plan.patch_problem((570, 572)) or "")
+
+
+@pytest.mark.parametrize("dimensions", [1, 2])
+def test_a_valid_network_takes_the_patches_that_fit_and_no_others(make_plan, dimensions):
+    plan = make_plan(dimensions=dimensions, **VALID)
+    smallest = plan.patch_around((1,) * dimensions)
+    with torch.device("meta"):
+        model = build_network(plan).eval()
+        for more in range(2 * plan.total_strides[0]):
+            shape = tuple(size + more for size in smallest)
+            try:
+                left = model(torch.empty(1, plan.in_channels, *shape)).shape[2:]
+            except (ValueError, RuntimeError):
+                assert plan.patch_problem(shape) is not None
+            else:
+                assert plan.patch_problem(shape) is None
+                assert left[0] == shape[0] - 2 * plan.output_margin[0]
+
+
 def test_a_padded_network_has_no_margin(make_plan):
     assert make_plan(dimensions=3).output_margin == (0, 0, 0)
 

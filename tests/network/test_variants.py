@@ -246,6 +246,35 @@ def test_squeeze_and_excitation_weighs_features_by_their_means(make_network):
     torch.testing.assert_close(squeeze(x), 0.75 * x)
 
 
+def test_an_absent_channel_is_seen_as_absent_and_not_as_zero(make_network):
+    model = wobble(make_network("missing")).eval()
+    x = image((8, 8))
+    absent, dark = x.clone(), x.clone()
+    absent[:, 1], dark[:, 1] = torch.nan, 0
+    logits = model(absent)
+    assert logits.isfinite().all()
+    assert not torch.allclose(logits, model(dark))
+
+
+@pytest.mark.slow
+def test_an_onnx_file_takes_an_absent_channel(make_plan, make_network, tmp_path):
+    import onnxruntime
+
+    bounded = FoldEnsemble(
+        [wobble(make_network("missing")).requires_grad_(False)], [-1.0] * 2, [1.0] * 2
+    )
+    shape = {"num_channels": 2, "patch_size": (8, 8), "strides": make_plan("missing").total_strides}
+    write_onnx(bounded.eval(), tmp_path / "x.onnx", **shape)
+    tile, mean, std = make_input(2, 2, (8, 8))
+    tile[:, 0], mean[:, 0] = torch.nan, torch.nan
+    session = onnxruntime.InferenceSession(tmp_path / "x.onnx", providers=["CPUExecutionProvider"])
+    feed = {"tile": tile.numpy(), "mean": mean.numpy(), "std": std.numpy()}
+    (found,) = session.run(None, feed)
+    torch.testing.assert_close(
+        torch.from_numpy(found), bounded(tile, mean, std), atol=1e-4, rtol=1e-4
+    )
+
+
 def test_batch_norm_learns_running_statistics(make_network):
     model = make_network("batch")
     norm = model.encoder[0][0].norm

@@ -151,18 +151,26 @@ def test_a_fingerprint_is_planned_without_its_data(spheres, tmp_path):
     assert plan.configurations[0].patch_size == outcome.plan.configurations[0].patch_size
 
 
-def test_signals_are_refused_before_they_are_measured(tmp_path):
-    root = tmp_path / "signals"
+def write_signals(root):
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
     for index in range(6):
         signal = np.random.default_rng(index).normal(size=(2, 100))
         np.save(root / f"images/s{index}.npy", signal)
         np.save(root / f"labels/s{index}.npy", signal[0] > 0)
-    measured = []
+    return root
+
+
+def test_signals_are_planned_in_one_dimension(tmp_path):
+    root = write_signals(tmp_path / "signals")
+    outcome = make_plan(PlanOptions(dataset=root, workspace=tmp_path / "w"))
+    (item,) = outcome.plan.configurations
+    assert (item.name, len(item.patch_size), item.recipe.mirror_axes) == ("1d", 1, ())
+    assert item.network.in_channels == 2
+
+
+def test_planners_by_rules_that_know_no_signals_refuse_them(tmp_path):
+    root = write_signals(tmp_path / "signals")
     with pytest.raises(PlanError, match="signals: images with 1 axis") as caught:
-        make_plan(
-            PlanOptions(dataset=root, workspace=tmp_path / "w"), lambda *case: measured.append(case)
-        )
-    assert "2 or 3 axes" in caught.value.expected
-    assert measured == []
+        make_plan(PlanOptions(dataset=root, workspace=tmp_path / "w", planner="resenc_m"))
+    assert caught.value.fix == "plan with --planner auto"

@@ -313,3 +313,13 @@ def test_leaving_a_site_out_needs_sites(rings):
 def test_wishes_that_exclude_each_other_are_refused(rings):
     with pytest.raises(DatasetError, match="leave out --folds"):
         plan(rings, split_by="site", num_folds=3)
+
+
+def test_nearly_equal_images_are_sought_once(rings, monkeypatch):
+    def sought_again(cases):
+        raise AssertionError("known already")
+
+    monkeypatch.setattr("autoseg.pipeline.splitting.near_copies", sought_again)
+    monkeypatch.setattr("autoseg.check.findings.near_copies", sought_again)
+    plan(rings)
+    check_dataset(CheckOptions(dataset=rings))

@@ -5,12 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoseg.errors import PlanError
 from autoseg.plan.budget import (
     MIN_FOLD_S,
     affordable_folds,
     kept_folds,
     preferred_order,
+    refuse_short_budget,
     seconds_per_fold,
+    smallest_budget_s,
 )
 
 
@@ -31,6 +34,21 @@ def test_folds_are_dropped_when_the_budget_is_short():
     assert affordable_folds(3600, 5, 1) == 5
     assert 0 < affordable_folds(90, 5, 1) < 5
     assert affordable_folds(20, 5, 1) == 0
+
+
+def test_the_smallest_budget_is_the_first_that_affords_a_fold():
+    assert affordable_folds(smallest_budget_s(), 1, 1) == 1
+    assert affordable_folds(smallest_budget_s() - 1, 1, 1) == 0
+
+
+def test_a_budget_that_training_would_refuse_is_refused_and_the_remedy_is_not():
+    refuse_short_budget(None)
+    refuse_short_budget(smallest_budget_s())
+    with pytest.raises(PlanError, match=f"at least {smallest_budget_s()} s") as caught:
+        refuse_short_budget(40.0)
+    proposed = float(caught.value.fix.partition("--budget ")[2].partition("s")[0])
+    assert proposed > smallest_budget_s()
+    refuse_short_budget(proposed)
 
 
 def plan_of(spacing, median_shape) -> Any:

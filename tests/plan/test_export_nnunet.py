@@ -48,3 +48,9 @@ def test_a_network_that_nnunet_does_not_have_is_refused(change):
     changed = apply_overrides(plan, [f"3d_fullres.network.{change}"])
     with pytest.raises(PlanError, match=change):
         to_nnunet(changed, fingerprint)
+
+
+def test_signals_are_refused_because_nnunet_has_no_1d():
+    with pytest.raises(PlanError, match="1 axis") as caught:
+        exported("auto", [(5000,)] * 20, (0.002,))
+    assert "--export-nnunet" in caught.value.fix

@@ -121,7 +121,6 @@ def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
         ("3d_fullres.network.decoder=dense", "'plain', 'attention' or 'nested'"),
         ("3d_fullres.network.dropout=1.5", "network.dropout"),
         ("3d_fullres.network.squeeze_reduction=0", "network.squeeze_reduction"),
-        ("3d_fullres.network.padding=valid", "cannot use its smaller output yet"),
         ("num_folds=0", "num_folds"),
     ],
 )
@@ -135,3 +134,38 @@ def test_a_plan_that_does_not_fit_together_is_refused(plan, assignment, words):
 def test_what_is_no_assignment_is_refused(plan, assignment):
     with pytest.raises(PlanError):
         apply_overrides(plan, [assignment])
+
+
+def test_valid_convolutions_get_what_they_need(plan):
+    before = plan.configuration("3d_fullres")
+    changed = apply_overrides(plan, ["3d_fullres.network.padding=valid"])
+    item = changed.configuration("3d_fullres")
+    assert item.network.downsampling == "max"
+    assert item.training.supervision_weights == (1.0,)
+    assert all(n >= m for n, m in zip(item.output_size, before.patch_size, strict=True))
+    reasons = {decision.name: decision.reason for decision in changed.decisions}
+    assert "needs it" in reasons["3d_fullres.patch_size"]
+
+
+def test_a_patch_that_valid_convolutions_cannot_take_is_refused_with_one_that_they_can(plan):
+    fitting = apply_overrides(plan, ["3d_fullres.network.padding=valid"])
+    first, *others = fitting.configuration("3d_fullres").patch_size
+    words = ",".join(map(str, (first - 1, *others)))
+    with pytest.raises(PlanError, match=f"{first}, ") as caught:
+        apply_overrides(
+            plan, ["3d_fullres.network.padding=valid", f"3d_fullres.patch_size={words}"]
+        )
+    assert "valid convolutions cannot take" in caught.value.found
+
+
+def test_channel_dropout_makes_a_network_that_is_told_which_channels_are_there(plan):
+    changed = apply_overrides(plan, ["augmentation.channel_dropout_probability=0.2"])
+    assert all(item.network.missing_channels for item in changed.configurations)
+    with pytest.raises(PlanError, match="missing_channels is false"):
+        apply_overrides(
+            plan,
+            [
+                "3d_fullres.augmentation.channel_dropout_probability=0.2",
+                "3d_fullres.network.missing_channels=false",
+            ],
+        )

@@ -10,6 +10,7 @@ from autoseg.plan.rules import (
     find_lowres,
     image_grid,
     largest_batch,
+    mirror_axes,
     resampled_shape,
     target_spacing,
     transpose_axes,
@@ -149,3 +150,11 @@ def test_axes_much_finer_than_the_coarsest_are_coarsened_first():
     assert y == x > 0.7
     assert z / y <= 2 * 1.03
     assert shape[1] < 512
+
+
+def test_signals_have_the_median_spacing_and_no_axis_to_mirror():
+    fingerprint = fingerprint_of([(1000,), (3000,), (2000,)], [(0.002,), (0.004,), (0.002,)])
+    grid = image_grid(fingerprint)
+    assert (grid.transpose, grid.spacing, grid.is_volume) == ((0,), (0.002,), False)
+    assert grid.median_shape == (2000.0,)
+    assert mirror_axes(fingerprint, grid, 1) == ()

@@ -93,3 +93,15 @@ def test_no_valid_size_is_skipped_when_a_pooling_is_lost(size):
         is_too_large=lambda trial: trial.patch_size == (size, size),
     )
     assert found.patch_size == (size, size * 7 // 8)
+
+
+def test_a_signal_is_halved_as_long_as_it_stays_long_enough():
+    found = topology((0.002,), (1024,))
+    assert found.patch_size == (1024,)
+    assert found.strides == ((1,), *((2,),) * 7)
+    assert set(found.kernels) == {(3,)}
+
+
+def test_the_first_patch_of_a_signal_is_bounded():
+    assert first_patch((0.002,), (5000.0,)) == (5000.0,)
+    assert first_patch((0.002,), (1e8,)) == (65_536,)

@@ -38,6 +38,36 @@ def test_network_that_changes_nothing_gives_the_image_back(data):
     )
 
 
+@given(st.data())
+def test_network_that_only_drops_a_margin_gives_the_image_back(data):
+    net = data.draw(st.integers(1, 2))
+    shape = tuple(data.draw(st.integers(1, 12)) for _ in range(data.draw(st.integers(net, 3))))
+    margins = tuple(data.draw(st.integers(0, 4)) for _ in range(net))
+    patch = tuple(data.draw(st.integers(1, 6)) + 2 * margin for margin in margins)
+    plan = tiling(
+        overlap=data.draw(st.sampled_from([0.0, 0.5])),
+        padding=data.draw(st.sampled_from(["mirror", "zero"])),
+        pad_values=(1.0, -1.0),
+        mirror_axes=data.draw(st.sampled_from([(), (0,)])),
+        margins=margins,
+    )
+    inner = tuple(slice(m, n - m) for m, n in zip(margins, patch, strict=True))
+    image = noise((2, *shape))
+    found = blend(image, lambda tiles: tiles[(..., *inner)], patch, tiling=plan)
+    np.testing.assert_allclose(found, image, atol=1e-5)
+
+
+def test_a_margin_shows_the_mirrored_image():
+    seen = []
+
+    def network(tiles):
+        seen.append(tiles[0, 0])
+        return tiles[..., 2:-2]
+
+    blend(np.arange(4.0)[None], network, (8,), tiling=tiling(margins=(2,)))
+    np.testing.assert_array_equal(seen, [[2, 1, 0, 1, 2, 3, 2, 1]])
+
+
 def test_network_gets_full_batches_of_patches():
     seen = []
 

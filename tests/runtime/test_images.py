@@ -487,6 +487,34 @@ def test_labels_of_signals_keep_their_values(tmp_path, ending):
     assert images.output_ending(tmp_path / f"a{ending}") == ending
 
 
+def test_tables_keep_the_times_of_their_samples(tmp_path):
+    geometry = Geometry((0.002,), unit="s")
+    signal = np.random.default_rng(0).random((2, 40)).astype(np.float32)
+    images.write_image(tmp_path / "a.csv", Image(signal, geometry))
+    read = images.read_image([tmp_path / "a.csv"])
+    np.testing.assert_allclose(read.array, signal, rtol=1e-7)
+    assert read.geometry.spacing == pytest.approx((0.002,))
+    assert read.geometry.unit == "s"
+    images.write_labels(tmp_path / "b.csv", np.array([0, 2, 2], np.uint8), geometry)
+    assert (tmp_path / "b.csv").read_text() == "t,channel 0\n0,0\n0.002,2\n0.004,2\n"
+
+
+def test_a_folder_gives_its_tables_only_where_it_has_no_images(tmp_path):
+    for name in ("b.csv", "a.csv", ".hidden.csv", "notes.txt"):
+        (tmp_path / name).write_text("0\n")
+    assert [path.name for path in images.list_images(tmp_path)] == ["a.csv", "b.csv"]
+    np.save(tmp_path / "c.npy", np.zeros(4))
+    assert [path.name for path in images.list_images(tmp_path)] == ["c.npy"]
+
+
+@pytest.mark.parametrize("name", ["1.hea", "1.dat", "sleep.EDF"])
+def test_a_recording_is_refused_with_the_way_to_convert_it(tmp_path, name):
+    (tmp_path / name).write_bytes(b"1 12 500 5000")
+    with pytest.raises(AutosegError, match="a package of its own") as caught:
+        images.read_image([tmp_path / name])
+    assert "savetxt" in caught.value.fix
+
+
 @pytest.mark.parametrize(
     ("array", "message"),
     [

@@ -73,3 +73,36 @@ def test_normalising_by_zero_and_one_copies_nothing():
     image = np.ones((1, 3, 3), dtype=np.float32)
     channels = (Channel(name="x", scheme="zscore"),)
     assert normalise(image, np.zeros(1), np.ones(1), channels) is image
+
+
+def test_pretrained_weights_see_their_mean_and_std_of_values_from_0_to_1():
+    image = np.random.default_rng(0).integers(0, 256, (2, 30, 20)).astype(np.uint8)
+    channels = tuple(
+        Channel(name="x", scheme="pretrained", lower=0.0, upper=255.0, mean=mean, std=std)
+        for mean, std in ((0.485, 0.229), (0.456, 0.224))
+    )
+    found = normalise(image, *constants(image, channels, None), channels)
+    expected = (image / 255 - [[[0.485]], [[0.456]]]) / [[[0.229]], [[0.224]]]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_pretrained_weights_see_the_same_of_bytes_and_of_fractions():
+    image = np.random.default_rng(0).integers(0, 256, (1, 30, 20)).astype(np.uint8)
+    seen = []
+    for values, upper in ((image, 255.0), (image / np.float32(255), 1.0)):
+        channel = Channel(name="x", scheme="pretrained", lower=0.0, upper=upper, mean=0.4, std=0.2)
+        seen.append(normalise(values, *constants(values, (channel,), None), (channel,)))
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-5)
+
+
+def test_pretrained_weights_see_each_image_s_own_range_where_units_mean_nothing():
+    image = np.random.default_rng(0).normal(size=(1, 60, 50)).astype(np.float32)
+    channel = Channel(name="MRI", scheme="pretrained", mean=0.4, std=0.2)
+    seen = [
+        normalise(values, *constants(values, (channel,), None), (channel,))
+        for values in (image, 1e3 * image + 500)
+    ]
+    np.testing.assert_allclose(seen[0], seen[1], atol=1e-3)
+    low, high = np.percentile(seen[0], (0.5, 99.5))
+    assert low == pytest.approx((0 - 0.4) / 0.2, abs=1e-3)
+    assert high == pytest.approx((1 - 0.4) / 0.2, abs=1e-3)

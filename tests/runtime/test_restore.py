@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from autoseg.runtime import restore
 from autoseg.runtime.prepare import Placement
-from autoseg.runtime.restore import restore_labels, restore_probabilities
+from autoseg.runtime.restore import decide_labels, restore_labels, restore_probabilities
 
 
 def placement(**changes):
@@ -102,3 +102,33 @@ def test_never_more_than_a_slab_of_all_classes_in_memory():
     tracemalloc.stop()
     all_classes = 30 * 4 * 64 * 128 * 128
     assert peak < all_classes / 4
+
+
+def test_overlapping_regions_are_painted_in_their_order():
+    placement = Placement(
+        image_shape=(1, 4),
+        transpose=(0, 1),
+        box=((0, 1), (0, 4)),
+        prepared_shape=(1, 4),
+        coarse_axis=None,
+    )
+    whole, core = [[-1.0, 2.0, 2.0, -3.0]], [[-2.0, -1.0, 1.0, 4.0]]
+    logits = np.array([whole, core], dtype=np.float32)
+    labels = restore_labels(logits, placement, "regions")
+    assert labels.tolist() == [[0, 1, 2, 2]]
+    chances = restore_probabilities(logits, placement, "regions")
+    np.testing.assert_allclose(chances, 1 / (1 + np.exp(-logits)), atol=1e-3)
+    assert decide_labels(chances, "regions").tolist() == labels.tolist()
+
+
+def test_outside_the_box_no_region_is_likely():
+    placement = Placement(
+        image_shape=(1, 4),
+        transpose=(0, 1),
+        box=((0, 1), (1, 3)),
+        prepared_shape=(1, 2),
+        coarse_axis=None,
+    )
+    chances = restore_probabilities(np.full((2, 1, 2), 9, np.float32), placement, "regions")
+    assert not chances[..., [0, 3]].any()
+    assert (chances[..., 1:3] > 0.99).all()

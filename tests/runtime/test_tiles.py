@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
 
 from autoseg.runtime.tiles import axis_shares, axis_starts, axis_weights, fill_up, tile_starts
 
@@ -66,3 +67,12 @@ def test_zero_padding_uses_the_value_of_each_channel():
 def test_large_image_is_not_copied():
     image = np.ones((1, 9, 9))
     assert fill_up(image, (4, 9), padding="mirror", values=(0,))[0] is image
+
+
+def test_the_upper_centre_is_that_of_a_filtered_impulse():
+    for tile in (8, 9):
+        impulse = np.zeros(tile)
+        impulse[tile // 2] = 1
+        expected = gaussian_filter1d(impulse, tile / 8, mode="constant")
+        weights = axis_weights(tile, "upper")
+        np.testing.assert_allclose(weights, expected / expected.max(), atol=1e-12)

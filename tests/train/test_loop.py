@@ -30,7 +30,7 @@ def batches(count) -> Any:
     generator = torch.Generator().manual_seed(0)
     for _ in range(count):
         images = torch.randn(2, 1, 8, 8, generator=generator)
-        yield SimpleNamespace(images=images, labels=(images[:, 0] > 0).short())
+        yield SimpleNamespace(images=images, labels=(images[:, 0] > 0).short(), annotated=None)
 
 
 def steps(who, count=20, **changes):
@@ -46,6 +46,20 @@ def steps(who, count=20, **changes):
 def test_loss_falls():
     losses = [result.loss.item() for result in steps(learner(), 40)]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_classes_that_a_batch_does_not_annotate_reach_the_loss():
+    known = torch.tensor([[True, False], [True, False]])
+    seen = []
+
+    def loss(logits, labels, annotated):
+        seen.append(annotated)
+        return logits.mean()
+
+    partly: Any = (SimpleNamespace(**{**vars(batch), "annotated": known}) for batch in batches(2))
+    values = {"execution": CPU, "learning_rate": lambda _: 0.5, "max_gradient_norm": 12.0}
+    assert len(list(train(learner(), partly, loss, **values))) == 2
+    assert all(torch.equal(item, known) for item in seen)
 
 
 def test_steps_are_counted_from_the_first_step_on():

@@ -84,7 +84,9 @@ def spotted_case(shape=(24, 30, 26), spots=(((20, 3, 12), 1), ((2, 28, 25), 2)))
     return labels
 
 
-def make_batches(store, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, fold="0", seed=0):
+def make_batches(
+    store, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, fold="0", seed=0, known=None
+):
     return Batches(
         store,
         case_ids or sorted(store.cases),
@@ -93,6 +95,7 @@ def make_batches(store, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, 
         seed=seed,
         fold=fold,
         cache_bytes=cache_bytes,
+        known=known or {},
     )
 
 
@@ -165,6 +168,95 @@ def test_cases_on_disk_give_the_same_batches(tmp_path, num_workers, cache_bytes)
 
     assert len(found) == 12
     assert all(same(batch, expected.batch(step)) for step, batch in enumerate(found))
+
+
+def rows_of(batch):
+    assert batch.annotated is not None
+    return [tuple(row) for row in batch.annotated.tolist()]
+
+
+def test_a_batch_says_which_classes_its_cases_annotate():
+    store = MemoryStore({"all": spotted_case(), "some": spotted_case()})
+    known = {"some": (True, False, True)}
+    batches = make_batches(store, known=known)
+    rows = [row for step in range(8) for row in rows_of(batches.batch(step))]
+    assert set(rows) == {(True, True, True), (True, False, True)}
+    assert make_batches(store).batch(0).annotated is None
+    assert make_batches(store, case_ids=["all"], known=known).batch(0).annotated is None
+
+
+def test_a_patch_made_of_two_cases_tells_what_both_annotate():
+    store = MemoryStore({"a": spotted_case(), "b": spotted_case()})
+    mixing = STILL.revised(cutmix_probability=1.0)
+    known = {"a": (True, False, True), "b": (True, True, False)}
+    batch = make_batches(store, configuration(augmentation=mixing), known=known).batch(0)
+    assert rows_of(batch) == [(True, False, False)] * 4
+
+
+def test_what_valid_convolutions_predict_lies_inside_the_image():
+    plan = configuration(patch_size=(10, 12, 10))
+    network = plan.network.revised(padding="valid", downsampling="max")
+    plan = plan.revised(network=network)
+    margin = network.output_margin[0]
+    assert margin > 0
+    store = MemoryStore({"a": spotted_case((9, 11, 9), (((0, 0, 0), 1),))})
+    batches = make_batches(store, plan)
+    labels = torch.cat([batches.batch(step).labels for step in range(3)])
+    inner = labels[(slice(None), *(slice(margin, n - margin) for n in plan.patch_size))]
+    assert bool((inner >= 0).all())
+    assert int(labels.min()) < 0  # seen around the image, and not predicted
+
+
+def numbered(label):
+    """Return the labels of a case with one voxel of a class."""
+    labels = np.zeros((24, 30, 26), np.int8)
+    labels[12, 15, 13] = label
+    return labels
+
+
+def test_pasted_objects_come_from_another_case_with_their_labels():
+    store = MemoryStore({"a": numbered(0), "b": numbered(0), "c": numbered(2)})
+    plan = configuration(augmentation=STILL.revised(copy_paste_probability=1.0), batch_size=8)
+    batches = make_batches(store, plan, case_ids=["a", "b", "c"])
+    labels = torch.cat([batches.batch(step).labels for step in range(4)])
+    images = torch.cat([batches.batch(step).images for step in range(4)])
+    pasted = labels == 2
+    assert (pasted.flatten(1).sum(1) == 1).sum() > 10  # all but those of the case that has it
+    voxel = 1 + int(np.ravel_multi_index((12, 15, 13), (24, 30, 26)))
+    assert set(images[:, 0][pasted].tolist()) == {voxel}
+
+
+def test_nothing_is_pasted_where_no_other_case_has_anything():
+    store = MemoryStore({"a": numbered(1), "b": numbered(0)})
+    pasting = configuration(
+        augmentation=STILL.revised(copy_paste_probability=1.0, cutmix_probability=1.0)
+    )
+    still = configuration()
+    alone, plain = (make_batches(store, plan, case_ids=["a"]) for plan in (pasting, still))
+    assert same(alone.batch(0), plain.batch(0))
+
+
+def test_a_mixed_box_shows_image_and_labels_of_the_same_place():
+    rng = np.random.default_rng(0)
+    flat = rng.integers(0, 3, 24 * 30 * 26).astype(np.int8)
+    store = MemoryStore({name: flat.reshape(24, 30, 26) for name in "ab"})
+    plan = configuration(augmentation=STILL.revised(cutmix_probability=1.0))
+    batches = make_batches(store, plan)
+    batch, again = batches.batch(1), batches.batch(1)
+    index = batch.images[:, 0].long() - 1
+    assert torch.equal(torch.from_numpy(flat)[index].short(), batch.labels)
+    jumps = (batch.images.diff(dim=-1) != 1).flatten(1).any(1)
+    assert jumps.all()  # two places are seen
+    assert same(batch, again)
+
+
+def test_slices_of_volumes_are_mixed_too():
+    store = MemoryStore({name: spotted_case() for name in "ab"})
+    mixing = STILL.revised(cutmix_probability=1.0, copy_paste_probability=1.0)
+    plan = configuration(patch_size=(10, 8), augmentation=mixing)
+    batch = make_batches(store, plan).batch(0)
+    assert batch.images.shape == (4, 1, 10, 8)
+    assert (batch.labels > 0).any()
 
 
 def test_damaged_file_is_named(tmp_path):
