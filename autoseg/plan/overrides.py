@@ -8,7 +8,7 @@ from autoseg.errors import AutosegError, PlanError, nearest
 from autoseg.plan.consistency import plan_problems
 from autoseg.plan.cost import TRAINING_FACTOR
 from autoseg.plan.counting import forward_operations, num_parameters
-from autoseg.plan.memory import feature_values
+from autoseg.plan.memory import RECOMPUTED_FRACTION, feature_values
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
 from autoseg.record import NetworkPlan
 
@@ -211,11 +211,14 @@ def with_cost(new: ConfigurationPlan, old: ConfigurationPlan) -> ConfigurationPl
 
 def _operations(item: ConfigurationPlan) -> float:
     forward = forward_operations(item.network, item.patch_size)
-    return TRAINING_FACTOR * item.batch_size * forward
+    passes = TRAINING_FACTOR + (1 if item.training.recompute else 0)
+    return passes * item.batch_size * forward
 
 
-def _values(item: ConfigurationPlan) -> int:
-    return item.batch_size * feature_values(item.network, item.patch_size, item.network.num_classes)
+def _values(item: ConfigurationPlan) -> float:
+    values = feature_values(item.network, item.patch_size, item.network.num_classes)
+    kept = RECOMPUTED_FRACTION if item.training.recompute else 1.0
+    return item.batch_size * values * kept
 
 
 def _decided(

@@ -97,6 +97,8 @@ class TrainingPlan(Record):
     """Steps when neither budget nor steps are given; None: `default_budget_s` decides."""
     default_budget_s: float | None
     loss: LossPlan = LossPlan()
+    recompute: bool = False
+    """Compute stages again in the backward pass instead of keeping them: less memory, more time."""
 
 
 class Cost(Record):

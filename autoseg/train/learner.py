@@ -1,5 +1,6 @@
 """What is trained: network, optimiser and averaged weights of a plan, drawn from its seed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: 
 
 def make_learner(model: nn.Module, training: TrainingPlan, execution: Execution) -> Learner:
     """Return a network, now placed, and what trains it."""
-    execution.place(model)
+    replace(execution, checkpointing=training.recompute).place(model)
     return Learner(
         model=model,
         optimizer=_optimizer(model, training, fused=execution.kind in FUSED_KINDS),

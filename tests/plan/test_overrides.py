@@ -169,3 +169,10 @@ def test_channel_dropout_makes_a_network_that_is_told_which_channels_are_there(p
                 "3d_fullres.network.missing_channels=false",
             ],
         )
+
+
+def test_recomputing_takes_less_memory_and_more_time(plan):
+    changed = apply_overrides(plan, ["3d_fullres.training.recompute=true"])
+    old, new = (item.configuration("3d_fullres").cost for item in (plan, changed))
+    assert new.memory_bytes < 0.7 * old.memory_bytes
+    assert new.step_seconds == pytest.approx(4 / 3 * old.step_seconds)

@@ -50,3 +50,22 @@ def test_step_with_infinite_gradients_changes_nothing(prepared, optimizer):
     list(steps(expected, [batch(), batch()]))
     assert are_equal(weights(spoilt.model), weights(expected.model))
     assert not are_equal(weights(spoilt.model), before)
+
+
+def test_recomputing_trains_the_same_weights(prepared):
+    plan = prepared[0].configurations[0]
+    frugal = plan.revised(training=plan.training.revised(recompute=True))
+    kept, again = (build_learner(item, CPU, seed=1) for item in (plan, frugal))
+    for learner in (kept, again):
+        steps = train(
+            learner,
+            [batch(), batch()],
+            build_loss(plan.training),
+            execution=CPU,
+            learning_rate=lambda _: 1e-3,
+            max_gradient_norm=12.0,
+        )
+        assert len(list(steps)) == 2
+    assert [vars(item.model)["checkpointing"] for item in (kept, again)] == [False, True]
+    for one, other in zip(weights(kept.model), weights(again.model), strict=True):
+        torch.testing.assert_close(one, other)
