@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from autoseg.check.subject import finding
-from autoseg.dataset.dataset import BROKEN, GONE, Dataset, Finding
+from autoseg.dataset.dataset import BROKEN, GONE, Dataset, Finding, Reading
 from autoseg.errors import AutosegError, counted
 from autoseg.runtime.images import LOSSY_FORMATS, PICTURE_FORMATS
 from autoseg.runtime.pictures import Storage, storage, used_colours
@@ -152,7 +152,15 @@ def _turned_images(dataset: Dataset, masks: Mapping[str, Storage]) -> list[Findi
 
 def reading_notes(dataset: Dataset) -> list[Finding]:
     """Return notes about what is changed while masks are read, and which cases are left out."""
-    reading, notes = dataset.reading, []
+    findings = [*_changed_values(dataset.reading), *_nearest_colours(dataset)]
+    if dataset.layout == "class_folders":
+        findings.append(_folder_names(dataset))
+    return findings + [_left_out(name, reason) for name, reason in dataset.excluded.items()]
+
+
+def _changed_values(reading: Reading) -> list[Finding]:
+    """Return notes about masks that are cut, mapped or rounded."""
+    notes = []
     if reading.threshold is not None:
         notes.append(f"masks are cut at {reading.threshold:g}: from there on, they are foreground")
     if reading.label_map and reading.masks == "values":
@@ -160,51 +168,51 @@ def reading_notes(dataset: Dataset) -> list[Finding]:
         notes.append(f"label values are read differently: {pairs}")
     if "round_labels" in reading.fixes:
         notes.append("label values are rounded to whole numbers")
-    findings = [
+    return [
         finding("note", text, "masks that are right", "nothing: this is how masks are read")
         for text in notes
     ]
+
+
+def _nearest_colours(dataset: Dataset) -> list[Finding]:
+    """Return a warning where JPEG masks in colours are read as the nearest declared ones."""
     lossy = [
         name
         for case in dataset.cases
         for name in case.labels
         if name.lower().endswith(LOSSY_FORMATS)
     ]
-    if lossy and reading.masks == "colours":
-        findings.append(
-            finding(
-                "warning",
-                f"{counted(len(lossy), 'mask')} stored as JPEG: every pixel is read as the nearest "
-                "of the declared colours",
-                "masks in a lossless format, such as PNG",
-                "export the masks again from their source, if you can; edges may be off by a pixel",
-                lossy,
-            )
+    if not lossy or dataset.reading.masks != "colours":
+        return []
+    return [
+        finding(
+            "warning",
+            f"{counted(len(lossy), 'mask')} stored as JPEG: every pixel is read as the nearest "
+            "of the declared colours",
+            "masks in a lossless format, such as PNG",
+            "export the masks again from their source, if you can; edges may be off by a pixel",
+            lossy,
         )
-    if dataset.layout == "class_folders":
-        findings.append(_folder_names(dataset))
-    for case_id, reason in dataset.excluded.items():
-        if reason.startswith(GONE):
-            findings.append(
-                finding(
-                    "note",
-                    f"{case_id}, excluded, is {reason}",
-                    "ids of cases of this data set",
-                    "remove it from exclude in the spec",
-                    (case_id,),
-                )
-            )
-            continue
-        findings.append(
-            finding(
-                "warning" if reason.startswith(BROKEN) else "note",
-                f"left out: {reason}",
-                "every case in use",
-                "correct its files, then remove it from exclude in the spec",
-                (case_id,),
-            )
+    ]
+
+
+def _left_out(case_id: str, reason: str) -> Finding:
+    """Return that a spec leaves out a case, or one that is not there."""
+    if reason.startswith(GONE):
+        return finding(
+            "note",
+            f"{case_id}, excluded, is {reason}",
+            "ids of cases of this data set",
+            "remove it from exclude in the spec",
+            (case_id,),
         )
-    return findings
+    return finding(
+        "warning" if reason.startswith(BROKEN) else "note",
+        f"left out: {reason}",
+        "every case in use",
+        "correct its files, then remove it from exclude in the spec",
+        (case_id,),
+    )
 
 
 def _folder_names(dataset: Dataset) -> Finding:

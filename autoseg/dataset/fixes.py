@@ -115,10 +115,12 @@ def with_fixes(spec: DatasetSpec, findings: Sequence[Finding]) -> DatasetSpec:
     there they mean something else.
     """
     content = spec.model_dump(mode="json")
-    unclear = {finding.found for finding in findings if finding.fix is None}
+    others = {finding.found for finding in findings if finding.fix is None}
+    told = {finding.found for finding in findings if "label_map" in (finding.fix or {})}
+    unclear = {found for found in told if any(other.startswith(found) for other in others)}
     for finding in findings:
         for name, value in (finding.fix or {}).items():
-            if name == "label_map" and any(text.startswith(finding.found) for text in unclear):
+            if name == "label_map" and finding.found in unclear:
                 continue
             before = content.get(name)
             if isinstance(value, dict):

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.check.findings import check_fingerprint
 from autoseg.check.headers import check_headers
 from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, DatasetSpec, Finding
@@ -22,6 +21,7 @@ from autoseg.pipeline.examining import (
     has_too_few,
     make_survey,
     measured,
+    measured_findings,
     open_examined,
     without_broken,
 )
@@ -172,14 +172,7 @@ def _examine(root: Path, spec: DatasetSpec, survey: Survey) -> Examined:
         findings += reading_notes(dataset)
     if dataset is not None and fingerprint is not None:
         alike = near_copies(fingerprint.cases)
-        findings += check_fingerprint(
-            fingerprint,
-            dataset.cases,
-            labels_declared=dataset.labels_declared,
-            orientation=spec.orientation,
-            reading=dataset.reading,
-            alike=alike,
-        )
+        findings += measured_findings(examined, alike)
         try:
             findings += choose_splits(dataset, fingerprint, splits, examined.given, alike)[1]
         except DatasetError as error:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from autoseg.check.findings import check_fingerprint
 from autoseg.check.masks import mask_storage
 from autoseg.dataset.dataset import BROKEN, Dataset, DatasetSpec, Finding
 from autoseg.dataset.open import open_dataset
@@ -125,6 +126,21 @@ def open_sound(
         if reduced is None:
             raise as_error(examined.errors, _or_skipped(examined) if not skip_broken else "")
         spec, errors = reduced, examined.errors
+
+
+def measured_findings(examined: Examined, alike: Sequence[Sequence[str]]) -> tuple[Finding, ...]:
+    """Return what the measures of a data set tell; `alike` is what `near_copies` returns."""
+    dataset, fingerprint = examined.dataset, examined.fingerprint
+    assert dataset is not None
+    assert fingerprint is not None
+    return check_fingerprint(
+        fingerprint,
+        dataset.cases,
+        labels_declared=dataset.labels_declared,
+        orientation=examined.spec.orientation,
+        reading=dataset.reading,
+        alike=alike,
+    )
 
 
 def _or_skipped(examined: Examined) -> str:

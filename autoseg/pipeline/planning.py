@@ -3,10 +3,9 @@
 import json
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from autoseg.check.findings import check_fingerprint
 from autoseg.check.masks import reading_notes
 from autoseg.dataset.dataset import Dataset, Finding, Findings
 from autoseg.dataset.problems import DatasetProblems
@@ -20,7 +19,7 @@ from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_memory
 from autoseg.pipeline.backbones import apply_settings
 from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec, require_place
-from autoseg.pipeline.examining import Examined, make_survey, open_sound
+from autoseg.pipeline.examining import Examined, make_survey, measured_findings, open_sound
 from autoseg.pipeline.preview import preview_augmentation
 from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
@@ -118,30 +117,14 @@ def make_plan(
     alike = near_copies(fingerprint.cases)
     splits, more = choose_splits(dataset, fingerprint, wanted, examined.given, alike)
     findings = (*examined.findings, *reading_notes(dataset), *more)
-    findings += check_fingerprint(
-        fingerprint,
-        dataset.cases,
-        labels_declared=dataset.labels_declared,
-        orientation=examined.spec.orientation,
-        reading=dataset.reading,
-        alike=alike,
-    )
+    findings += measured_findings(examined, alike)
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     plan = apply_settings(planner(request), options.overrides, fingerprint, workspace)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     if examined.spec != chosen.spec:
         write_text(workspace.spec, spec_json(examined.spec))
-    write_text(workspace.dataset, dataset.to_json())
-    write_text(workspace.fingerprint, fingerprint.to_json())
-    write_text(workspace.findings, Findings(findings=findings).to_json())
-    write_text(workspace.splits, splits_json(splits))
-    write_text(workspace.plan, plan.to_json())
-    load_run(workspace, plan, options.command, machine)
-    if options.export_nnunet:
-        content = json.dumps(to_nnunet(plan, fingerprint), indent=2, sort_keys=True)
-        write_text(workspace.nnunet_plans, content + "\n")
-    return PlanOutcome(
+    outcome = PlanOutcome(
         workspace=workspace,
         dataset=dataset,
         fingerprint=fingerprint,
@@ -149,11 +132,26 @@ def make_plan(
         splits=splits,
         plan=plan,
         superseded=superseded,
-        sheets=preview_augmentation(dataset, plan, workspace)
-        if options.preview_augmentation
-        else (),
         spec_file=chosen.file if examined.spec == chosen.spec else workspace.spec,
     )
+    _write(outcome)
+    load_run(workspace, plan, options.command, machine)
+    if options.export_nnunet:
+        content = json.dumps(to_nnunet(plan, fingerprint), indent=2, sort_keys=True)
+        write_text(workspace.nnunet_plans, content + "\n")
+    if not options.preview_augmentation:
+        return outcome
+    return replace(outcome, sheets=preview_augmentation(dataset, plan, workspace))
+
+
+def _write(outcome: PlanOutcome) -> None:
+    """Write the records of a plan into its workspace."""
+    workspace = outcome.workspace
+    write_text(workspace.dataset, outcome.dataset.to_json())
+    write_text(workspace.fingerprint, outcome.fingerprint.to_json())
+    write_text(workspace.findings, Findings(findings=outcome.findings).to_json())
+    write_text(workspace.splits, splits_json(outcome.splits))
+    write_text(workspace.plan, outcome.plan.to_json())
 
 
 def _sound(

@@ -118,17 +118,18 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
 
 
 def _meaning(root: Path, found: Iterable[Path], spec: DatasetSpec) -> tuple[str, ...]:
-    """Return what the folders are: "group", "site", both, or nothing where there is one alone."""
+    """Return what the folders are: "group", "site", both; undeclared, one alone is nothing."""
     names = [name for folder in found if (name := _group(root, folder)) is not None]
-    if len({*found}) < 2:
-        return ()
     declared = tuple(
         field for field, by in (("group", spec.group_by), ("site", spec.site_by)) if by == FOLDER
     )
-    if declared:
+    if names and declared:
         return declared
-    is_site = spec.site_by is None and all(SITE.fullmatch(name) for name in names)
-    return ("site",) if names and is_site else ("group",)
+    if len({*found}) < 2:
+        return ()
+    if not names or not all(SITE.fullmatch(name) for name in names):
+        return ("group",)
+    return ("site",) if spec.site_by is None else ()  # what it says, and no groups
 
 
 def _object_reading(found: Iterable[Stems], spec: DatasetSpec) -> Reading:

@@ -148,6 +148,21 @@ def test_a_spec_says_whether_folders_are_sites_or_groups(tmp_path):
     assert {case.site for case in patients.cases} == {None}
 
 
+def test_folders_of_sites_are_no_groups_where_an_expression_tells_the_site(tmp_path):
+    root = hospitals(tmp_path, "site1", "site2")
+    dataset = open_dataset(root, DatasetSpec(site_by=r"^site(\d)"), None)
+    assert [case.site for case in dataset.cases] == ["1", "1", "2", "2"]
+    assert len({case.group for case in dataset.cases}) == 4
+
+
+def test_a_single_folder_is_what_a_spec_says(tmp_path):
+    root = hospitals(tmp_path, "north")
+    sites = open_dataset(root, DatasetSpec(site_by="folder"), None)
+    assert [(case.group, case.site) for case in sites.cases] == [("p1", "north"), ("p2", "north")]
+    groups = open_dataset(root, DatasetSpec(group_by="folder"), None)
+    assert {(case.group, case.site) for case in groups.cases} == {("north", None)}
+
+
 def test_a_single_folder_is_no_group(tmp_path):
     write(tmp_path / "Imgs", "a.tif", "a_mask.tif", "b.tif", "b_mask.tif")
     groups = [case.group for case in open_dataset(tmp_path, None, None).cases]
