@@ -162,10 +162,14 @@ def draw_intensity(
 
 
 def draw_factor(rng: np.random.Generator, limits: tuple[float, float]) -> float:
-    """Draw a factor: below and above 1 with equal chances, uniform in either half of `limits`."""
+    """Draw a factor: below and above 1 with equal chances, uniform in either half of `limits`.
+
+    Limits on one side of 1 have one half.
+    """
     low, high = limits
-    if rng.random() < 0.5 and low < 1:
-        return rng.uniform(low, 1)
+    is_lower = rng.random() < 0.5
+    if low < 1 and (is_lower or high <= 1):
+        return rng.uniform(low, min(high, 1))
     return rng.uniform(max(low, 1), high)
 
 

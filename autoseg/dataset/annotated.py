@@ -57,6 +57,18 @@ def known_classes(case: Case, labels: Labels) -> tuple[bool, ...]:
     return (True, *(name in case.annotated for name in labels.names[1:]))
 
 
+def judged_regions(case: Case, labels: Labels) -> tuple[tuple[int, ...], ...]:
+    """Return the classes of each region, none where a case does not annotate all of them.
+
+    Of a union nothing is known where one of its classes is not: no classes have no scores.
+    """
+    known = known_classes(case, labels)
+    return tuple(
+        region.classes if all(known[index] for index in region.classes) else ()
+        for region in labels.regions
+    )
+
+
 def without_unknown(classes: NDArray, case: Case, labels: Labels, *, fill: int) -> NDArray:
     """Return class indices (*S) with `fill` in place of classes that a case does not annotate.
 

@@ -44,7 +44,7 @@ def score_case(
     tolerance
         Of the NSD, in the unit of the spacing.
     regions
-        Foreground classes of each union.
+        Foreground classes of each union; without any it has no scores.
     """
     if prediction.shape != reference.shape:
         raise ValueError(f"{case_id}: shapes {prediction.shape} and {reference.shape} differ")

@@ -12,7 +12,17 @@ OBLONG_RATIO = 1.5
 """A 2D patch longer than this is turned only a little: more would turn the image out of it."""
 FREE, LITTLE, OBLONG = math.radians(180), math.radians(30), math.radians(15)
 
-RANGES = ("scale", "elastic_sigma", "elastic_alpha", "cutmix_fraction")
+RANGES = (
+    "scale",
+    "blur_sigma",
+    "brightness",
+    "contrast",
+    "low_resolution",
+    "gamma",
+    "elastic_sigma",
+    "elastic_alpha",
+    "cutmix_fraction",
+)
 """Fields from a smallest to a largest value, above 0."""
 
 
@@ -80,16 +90,25 @@ def augmentation_problems(item: ConfigurationPlan) -> Iterator[str]:
     for name, value in plan:
         if name.endswith("_probability") and not 0 <= value <= 1:
             yield f"{name} is {value}, not from 0 to 1"
-    for name in RANGES:
-        low, high = getattr(plan, name)
-        if not 0 < low <= high:
-            yield f"{name} is {(low, high)}, not a range above 0"
-    if plan.cutmix_fraction[1] > 1:
-        yield f"cutmix_fraction is {plan.cutmix_fraction}; a box takes no more than the patch"
+    yield from _range_problems(plan)
     angles = {1: 0, 2: 1, 3: 1 if plan.planar else 3}[num_axes]
     if len(plan.rotation) != angles and plan.rotation_probability > 0:
         yield f"rotation has {len(plan.rotation)} ranges, not {angles}"
     yield from _class_problems(item)
+
+
+def _range_problems(plan: AugmentationPlan) -> Iterator[str]:
+    """Yield which ranges are empty or go too far."""
+    for name in RANGES:
+        low, high = getattr(plan, name)
+        if not 0 < low <= high:
+            yield f"{name} is {(low, high)}, not a range above 0"
+    if not 0 <= plan.noise_std[0] <= plan.noise_std[1]:
+        yield f"noise_std is {plan.noise_std}, not a range from 0"
+    if plan.low_resolution[1] > 1:
+        yield f"low_resolution is {plan.low_resolution}; more than 1 is no lower resolution"
+    if plan.cutmix_fraction[1] > 1:
+        yield f"cutmix_fraction is {plan.cutmix_fraction}; a box takes no more than the patch"
 
 
 def _class_problems(item: ConfigurationPlan) -> Iterator[str]:

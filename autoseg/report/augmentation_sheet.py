@@ -37,7 +37,10 @@ NOTE = (
 )
 
 Patches = Callable[[ConfigurationPlan, int], tuple[NDArray[np.float32], NDArray]]
-"""Returns image (C, *P) and labels (*P) of the sample that a configuration draws at a step."""
+"""Returns image (C, *P) and labels (*P) of the sample that a configuration draws at a step.
+
+A channel that is left out is NaN.
+"""
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,10 @@ def _fullest(labels: NDArray) -> int:
 
 def _panel(title: str, image: NDArray[np.float32], labels: NDArray, depth: int) -> _Panel:
     """Return the panel of a patch's first channel; of a volume one slice."""
+    channel = np.nan_to_num(image[0], nan=-np.inf)  # a channel that is left out is black
     if labels.ndim == 3:
-        return _Panel(title, image[0, depth], labels[depth])
-    return _Panel(title, image[0], labels)
+        return _Panel(title, channel[depth], labels[depth])
+    return _Panel(title, channel, labels)
 
 
 def _draw(panel: _Panel, window: tuple[float, float]) -> "Picture":

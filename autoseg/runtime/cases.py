@@ -94,18 +94,20 @@ def find_cases(
     num_channels
         Channels that the model takes.
     missing
-        Those of them whose files need not be there.
+        Those of them whose files need not be there, and are left out where they are.
     """
     files, outcomes = _list_files(inputs)
     groups: dict[tuple[Path, str], list[tuple[int, Path]]] = {}
     for path in files:
         case_id, channel = _split_name(path, channel_files)
-        groups.setdefault((path.parent, case_id), []).append((channel, path))
+        found = groups.setdefault((path.parent, case_id), [])
+        if channel not in missing or case_id == case_stem(path):  # without a suffix: all channels
+            found.append((channel, path))
     cases: dict[str, InputCase] = {}
     for (_, case_id), found in groups.items():
         channels = sorted(found)
         problem = _wrong_channels(channels, num_channels, missing)
-        if case_id in cases:
+        if case_id in cases and channels:
             problem = f"{cases[case_id].paths[0]} and {channels[0][1]} have the same name"
         if problem:
             outcomes.append(Outcome(case_id, "failed", message=problem))
@@ -146,13 +148,16 @@ def _wrong_channels(
 ) -> str | None:
     """Return what is wrong with the files of a case; one file may hold all channels."""
     numbers = [number for number, _ in channels]
-    every = list(range(num_channels))
-    if numbers in ([0], every, [number for number in every if number not in missing]):
+    wanted = [number for number in range(num_channels) if number not in missing]
+    if numbers in ([0], wanted):
         return None
+    if not channels:
+        return "found only files of channels that --missing names, expected one of the others"
     names = ", ".join(path.name for _, path in channels)
     if len(set(numbers)) < len(numbers):
         return f"found {names}, expected one file a channel; take the others out of the folder"
-    return f"found the channels {names}, expected {num_channels} files _0000 and so on"
+    listed = ", ".join(f"_{number:04d}" for number in wanted) if missing else "_0000 and so on"
+    return f"found the channels {names}, expected {len(wanted)} files {listed}"
 
 
 def check_outputs(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from autoseg.dataset.annotated import without_unknown
+from autoseg.dataset.annotated import judged_regions, without_unknown
 from autoseg.dataset.case import read_case
 from autoseg.dataset.label_values import IGNORE, to_values
 from autoseg.evaluate.score import score_case
@@ -155,7 +155,7 @@ def _finish_case(
         image.geometry.spacing,
         len(job.plan.labels.names),
         job.plan.nsd_tolerance,
-        [region.classes for region in job.plan.labels.regions],
+        judged_regions(job.case(case_id), job.plan.labels),
     )
     line = {"score": score.model_dump(mode="json"), "seconds": seconds}
     append_line(job.folder.scores, line)

@@ -168,3 +168,10 @@ def test_constant_image_stays_finite(always):
     for transform in draw_intensity(np.random.default_rng(0), always, image.shape):
         transform.apply(image)
     assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("limits", [(0.5, 0.8), (0.5, 1.0), (1.2, 1.5), (0.9, 0.9)])
+def test_a_factor_stays_within_limits_on_one_side_of_1(limits):
+    rng = np.random.default_rng(0)
+    drawn = [draw_factor(rng, limits) for _ in range(50)]
+    assert limits[0] <= min(drawn) <= max(drawn) <= limits[1]

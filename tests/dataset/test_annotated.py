@@ -1,12 +1,14 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from autoseg.dataset.annotated import known_classes, own_labels, without_unknown
+from autoseg.dataset.annotated import judged_regions, known_classes, own_labels, without_unknown
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import Case, DatasetSpec
 from autoseg.dataset.open import open_dataset
 from autoseg.errors import DatasetError
-from autoseg.runtime.recipe import Labels
+from autoseg.runtime.recipe import Labels, Region
 from autoseg.runtime.resample import IGNORE
 from autoseg.testing.synthetic import write_spheres
 
@@ -29,6 +31,13 @@ def test_what_a_case_does_not_annotate_counts_for_nothing_in_its_own_labels():
 def test_what_a_case_does_not_annotate_is_background_in_its_prediction():
     found = without_unknown(np.array([0, 1, 2]), PARTLY, LABELS, fill=0)
     np.testing.assert_array_equal(found, [0, 0, 2])
+
+
+def test_a_region_is_judged_by_cases_that_annotate_all_its_classes():
+    regions = (Region(name="both", classes=(1, 2)), Region(name="second", classes=(2,)))
+    labels = replace(LABELS, regions=regions)
+    assert judged_regions(PARTLY, labels) == ((), (2,))
+    assert judged_regions(WHOLE, labels) == ((1, 2), (2,))
 
 
 def test_a_case_that_annotates_all_is_left_as_it_is():

@@ -65,6 +65,10 @@ def test_planned_augmentation_has_no_problem(patch):
     [
         ({"blur_probability": 1.5}, "blur_probability is 1.5, not from 0 to 1"),
         ({"elastic_sigma": (20.0, 10.0)}, "elastic_sigma is (20.0, 10.0), not a range above 0"),
+        ({"noise_std": (0.1, 0.0)}, "noise_std is (0.1, 0.0), not a range from 0"),
+        ({"gamma": (1.5, 0.7)}, "gamma is (1.5, 0.7), not a range above 0"),
+        ({"low_resolution": (0.0, 1.0)}, "low_resolution is (0.0, 1.0), not a range above 0"),
+        ({"low_resolution": (0.5, 1.5)}, "more than 1 is no lower resolution"),
         ({"cutmix_fraction": (0.5, 1.5)}, "a box takes no more than the patch"),
         ({"rotation": (), "rotation_probability": 0.1}, "rotation has 0 ranges, not 3"),
         ({"copy_paste_classes": (3,)}, "not a class from 1 to 2"),

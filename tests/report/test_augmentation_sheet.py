@@ -60,3 +60,24 @@ def test_a_change_alone_always_happens():
     item = item_of(2, noise_probability=0.1, gamma_probability=0.3)
     plan = only(item, ("gamma_probability",)).training.augmentation
     assert (plan.gamma_probability, plan.noise_probability) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize("num_axes", [1, 2, 3])
+def test_a_channel_that_is_left_out_is_shown_dark(num_axes):
+    made = recorded([])
+
+    def patches(item, step):
+        image, labels = made(item, step)
+        if item.training.augmentation.channel_dropout_probability:
+            image[:] = np.nan
+        return image, labels
+
+    item = item_of(num_axes)
+    channels = item.recipe.channels * 2
+    item = item.revised(recipe=replace(item.recipe, channels=channels))
+    training = item.training.revised(augmentation=STILL.revised(channel_dropout_probability=0.5))
+
+    content = draw_sheet(item.revised(training=training), patches)
+
+    with Image.open(io.BytesIO(content)) as sheet:
+        assert sheet.format == "PNG"

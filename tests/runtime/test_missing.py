@@ -84,8 +84,37 @@ def test_files_of_missing_channels_need_not_be_there(tmp_path):
     for name in ("a_0000.png", "a_0002.png", "b_0000.png", "b_0001.png", "b_0002.png"):
         (tmp_path / name).touch()
     cases, failed = find_cases([tmp_path], "suffix", 3, (1,))
-    assert {case.case_id: len(case.paths) for case in cases} == {"a": 2, "b": 3}
+    assert {case.case_id: [path.name for path in case.paths] for case in cases} == {
+        "a": ["a_0000.png", "a_0002.png"],
+        "b": ["b_0000.png", "b_0002.png"],  # what is missing is not looked at
+    }
     assert not failed
     cases, failed = find_cases([tmp_path], "suffix", 3)
     assert [case.case_id for case in cases] == ["b"]
     assert len(failed) == 1
+
+
+def test_the_file_of_a_missing_channel_is_never_taken_for_another_channel(tmp_path):
+    for name in ("a_0000.png", "b.png", "c_0001.png"):
+        (tmp_path / name).touch()
+    cases, failed = find_cases([tmp_path], "suffix", 2, (0,))
+    assert {case.case_id: case.paths[0].name for case in cases} == {
+        "b": "b.png",  # a file without a suffix holds all channels
+        "c": "c_0001.png",
+    }
+    assert [outcome.case_id for outcome in failed] == ["a"]
+    assert "--missing" in failed[0].message
+
+
+def test_files_of_some_of_the_missing_channels_may_be_there(tmp_path):
+    for name in ("a_0000.png", "a_0001.png", "b_0001.png"):
+        (tmp_path / name).touch()
+    cases, failed = find_cases([tmp_path], "suffix", 4, (1, 2, 3))
+    assert [[path.name for path in case.paths] for case in cases] == [["a_0000.png"]]
+    assert [outcome.case_id for outcome in failed] == ["b"]
+
+
+def test_the_files_are_named_that_are_expected_without_the_missing_channel(tmp_path):
+    (tmp_path / "a_0002.png").touch()
+    _, failed = find_cases([tmp_path], "suffix", 3, (1,))
+    assert "expected 2 files _0000, _0002" in failed[0].message

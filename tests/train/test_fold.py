@@ -88,6 +88,18 @@ def test_regions_are_scored_beside_the_classes(make_job):
     assert [score.regions for score in result.scores] == [score.classes for score in result.scores]
 
 
+def test_regions_that_a_case_does_not_annotate_are_not_scored(make_job):
+    job = make_job(num_steps=1)
+    labels = replace(job.plan.labels, regions=(Region(name="all", classes=(1,)),))
+    cases = tuple(case.revised(annotated=()) for case in job.dataset.cases)
+    dataset = job.dataset.revised(cases=cases)
+    job = replace(job, plan=job.plan.revised(labels=labels), dataset=dataset)
+    result = train_fold(job, ignore_progress, never)
+    assert [region.dice for score in result.scores for region in score.regions] == [None] * len(
+        result.scores
+    )
+
+
 def test_finished_fold_is_not_trained_again(uninterrupted):
     before = uninterrupted["job"].folder.final.stat().st_mtime_ns
     again = train_fold(uninterrupted["job"], ignore_progress, never)
