@@ -118,7 +118,7 @@ def load_timm() -> Any:  # noqa: ANN401
         raise AutosegError(
             found=f"a pretrained encoder is asked for, but timm cannot be imported: {error}",
             expected="the package timm and a torchvision that fits the installed torch",
-            fix="pip install 'autoseg-unet[pretrained]'; or leave out --set ...network.backbone",
+            fix="pip install 'autoseg-unet[pretrained]'; or plan without --set ...network.backbone",
         ) from error
 
 
@@ -279,7 +279,7 @@ def _published(timm: Any, model: str, in_channels: int) -> Any:  # noqa: ANN401
             f"{source}: {first_line(error)}",
             expected="a network, or weights fetched before",
             fix=f"fetch {source} where there is a network, and give the file with "
-            "network.weights=FILE; or train without by network.weights=none",
+            "--set ...network.weights=FILE; or train without by --set ...network.weights=none",
         ) from error
 
 
@@ -321,12 +321,14 @@ def _from_file(timm: Any, model: str, path: Path, in_channels: int) -> Any:  # n
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Silence what timm and the packages below it say of themselves."""
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("timm", "huggingface_hub")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -5,8 +5,11 @@ import importlib
 import io
 import math
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +21,10 @@ WRAPPERS = ("state_dict", "model", "state_dict_ema", "model_ema")
 """Entries under which programs that train store the weights in a file."""
 
 Weights = dict[str, Tensor]
+
+
+class MoreThanDataError(ValueError):
+    """A file holds something that could run."""
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
@@ -98,9 +105,9 @@ def read_tensors(path: Path) -> Weights:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        raise ValueError(f"{path} is no file of weights alone: {first_line(error)}") from error
+        content = load_torch(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is no file of weights alone: {error}") from error
     for key in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
@@ -108,6 +115,30 @@ def read_tensors(path: Path) -> Weights:
     if not tensors or not all(isinstance(item, Tensor) for item in tensors.values()):
         raise ValueError(f"{path} holds no tensors by name")
     return dict(tensors)
+
+
+def load_torch(path: Path) -> Any:  # noqa: ANN401
+    """Return what a file of torch holds, on the CPU.
+
+    Raises
+    ------
+    MoreThanDataError
+        It holds more; nothing in it is run.
+    ValueError
+        It is damaged, or no such file.
+    OSError
+        It cannot be read.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles, for which torch may take other files
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # other files fail in any way, as pickles that make no sense
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            raise MoreThanDataError("it holds more than tensors, numbers and texts") from error
+        raise ValueError("it is damaged, or was not saved by torch") from error
 
 
 def _read_safetensors(path: Path) -> Weights:

@@ -116,7 +116,7 @@ def initial_weights(job: FoldJob, learner: Learner) -> dict[str, object]:
 
 
 def _without_labels(configuration: ConfigurationPlan) -> ConfigurationPlan:
-    """Return a configuration that draws patches without a look at labels, and no intensities."""
+    """Return a configuration that draws patches without a look at labels, changed in space only."""
     training = configuration.training
     augmentation = training.augmentation.revised(
         noise_probability=0.0,
@@ -126,6 +126,9 @@ def _without_labels(configuration: ConfigurationPlan) -> ConfigurationPlan:
         low_resolution_probability=0.0,
         gamma_probability=0.0,
         inverted_gamma_probability=0.0,
+        cutmix_probability=0.0,
+        copy_paste_probability=0.0,  # looks for objects, and unlabelled images have none
+        channel_dropout_probability=0.0,  # nobody can tell the noise of a channel that is missing
     )
     changed = training.revised(foreground_fraction=0.0, augmentation=augmentation)
     return configuration.revised(training=changed)

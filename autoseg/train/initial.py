@@ -10,11 +10,13 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from autoseg.errors import TrainingError
+from autoseg.errors import TrainingError, counted
 
-HEADS = "heads."
+HEADS, BACKBONE = "heads.", "backbone."
 CONVOLUTION_AXES = 3
 """Fewest axes of a convolution's weights."""
+PRESENCE = "presence of "
+"""Before the name of a channel: the input that says where it is known."""
 
 SHOWN = 3
 """Layers that a message names."""
@@ -65,7 +67,8 @@ def transfer(
     """Return a network's weights, those of layers that fit taken from another model.
 
     Layers fit by name and shape. Heads keep the outputs of classes that have the same name; other
-    outputs stay as drawn. The first convolution is adapted to other channels (see `_Pair.input`).
+    outputs stay as drawn. The first convolution, and that of a pretrained encoder beside it, are
+    adapted to other channels (see `_Pair.input`).
 
     Parameters
     ----------
@@ -82,7 +85,7 @@ def transfer(
         No convolution but those of the heads fits.
     """
     mine, theirs = _layers(fresh), _layers(source.weights)
-    first = next((name for name, group in mine.items() if _is_convolution(group)), None)
+    first = _first_convolutions(mine)
     weights, rows, has_common = dict(fresh), [], False
     for layer in dict.fromkeys((*mine, *theirs)):
         if layer not in mine:
@@ -95,7 +98,7 @@ def transfer(
         pair = _Pair(mine[layer], theirs[layer])
         if layer.startswith(HEADS):
             found = pair.head(source.classes, tuple(classes))
-        elif layer == first:
+        elif layer in first:
             found = pair.input(source.channels, tuple(channels))
         else:
             found = pair.inner()
@@ -115,6 +118,12 @@ def _layers(weights: Mapping[str, Tensor]) -> dict[str, Group]:
         layer, _, part = name.rpartition(".")
         groups.setdefault(layer, {})[part] = tensor
     return groups
+
+
+def _first_convolutions(layers: Mapping[str, Group]) -> set[str]:
+    """Return the layers that see the image: the first one, and a pretrained encoder's first one."""
+    names = [name for name, group in layers.items() if _is_convolution(group)]
+    return {*names[:1], *[name for name in names if name.startswith(BACKBONE)][:1]}
 
 
 def _is_convolution(group: Group) -> bool:
@@ -173,31 +182,44 @@ class _Pair:
         """
         if differ := self._differ(slice(2, None)):
             return differ
-        weight, count = self.theirs["weight"], self.mine["weight"].shape[1]
-        if len(weight) != len(self.mine["weight"]) or len(mine) != count:
-            shapes = (tuple(weight.shape), tuple(self.mine["weight"].shape))
+        weight, wanted = self.theirs["weight"], self.mine["weight"]
+        known, own = _inputs(theirs, weight.shape[1]), _inputs(mine, wanted.shape[1])
+        if len(weight) != len(wanted) or not own:
+            shapes = (tuple(weight.shape), tuple(wanted.shape))
             return _Found({}, "skipped", f"shape {shapes[0]}, here {shapes[1]}")
-        kept = {name: theirs.index(name) for name in mine if name in theirs}
-        if len(theirs) != weight.shape[1] or not kept:
-            return self._unnamed_input()
-        if theirs == mine:
+        kept = {name: known.index(name) for name in own if name in known}
+        if not kept:
+            is_same = not known and weight.shape == wanted.shape
+            before = len(mine) if is_same else len(theirs) if known else weight.shape[1]
+            return self._unnamed_input(before, len(mine))
+        if known == own:
             return _Found(self._taken(), "loaded")
         group = self._taken()
         columns = [
             weight[:, kept[name]] if name in kept else torch.zeros_like(weight[:, 0])
-            for name in mine
+            for name in own
         ]
-        group["weight"] = torch.stack(columns, dim=1).to(self.mine["weight"])
-        return _named("channels", kept, mine, group, others="zeros for")
+        group["weight"] = torch.stack(columns, dim=1).to(wanted)
+        return _named("channels", kept, own, group, others="zeros for")
 
-    def _unnamed_input(self) -> _Found:
-        group, weight = self._taken(), self.theirs["weight"]
-        before, now = weight.shape[1], self.mine["weight"].shape[1]
-        if before == now:
+    def _unnamed_input(self, before: int, now: int) -> _Found:
+        """Return a first convolution for `now` channels of one for `before`, which have no names.
+
+        Further inputs, which say where channels are, begin with zeros where the other model has
+        none of them.
+        """
+        group, wanted = self._taken(), self.mine["weight"]
+        if before == now and group["weight"].shape == wanted.shape:
             return _Found(group, "loaded", "channels in their order")
-        mean = weight.mean(dim=1, keepdim=True) * (before / now)
-        group["weight"] = mean.repeat_interleave(now, dim=1).to(self.mine["weight"])
-        return _Found(group, "partly loaded", f"{now} channels from the mean of {before}")
+        channels = group["weight"][:, :before]
+        reason = "channels in their order"
+        if before != now:
+            mean = channels.mean(dim=1, keepdim=True) * (before / now)
+            channels = mean.repeat_interleave(now, dim=1)
+            reason = f"{counted(now, 'channel')} from the mean of {before}"
+        group["weight"] = torch.zeros_like(wanted)
+        group["weight"][:, :now] = channels
+        return _Found(group, "partly loaded", reason)
 
     def _taken(self) -> Group:
         return {part: tensor.to(self.mine[part]) for part, tensor in self.theirs.items()}
@@ -212,6 +234,13 @@ class _Pair:
             if len(shape) != len(wanted) or shape[axes] != wanted[axes]:
                 return _Found({}, "skipped", f"shape {shape}, here {wanted}")
         return None
+
+
+def _inputs(channels: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """Return the names of all inputs of a first convolution; none where they are not known."""
+    presences = tuple(PRESENCE + name for name in channels)
+    names = {len(channels): channels, 2 * len(channels): (*channels, *presences)}
+    return names.get(count, ())
 
 
 def _named(

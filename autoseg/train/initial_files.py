@@ -1,16 +1,17 @@
 """Where `--init` finds weights: models, workspaces, checkpoints, nnU-Net's folders."""
 
 import io
-import pickle
 import warnings
 from hashlib import file_digest, sha256
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import torch
+from torch import Tensor
 
 from autoseg.errors import AutosegError, TrainingError
 from autoseg.network.build import build_network
+from autoseg.network.weight_files import first_line, load_torch
 from autoseg.plan.plan import Plan
 from autoseg.runtime.manifest import (
     MANIFEST,
@@ -22,7 +23,7 @@ from autoseg.runtime.manifest import (
 )
 from autoseg.train.initial import InitialWeights, Transfer, transfer
 from autoseg.train.loop import Learner
-from autoseg.train.nnunet import CHECKPOINT, FOLD, first_line, is_nnunet, load_nnunet, opened
+from autoseg.train.nnunet import CHECKPOINT, FOLD, ZIP_ERRORS, is_nnunet, load_nnunet, opened
 from autoseg.train.records import InitialChoice
 from autoseg.workspace import Workspace
 
@@ -45,7 +46,7 @@ def choose_initial(plan: Plan, configuration: str, path: Path) -> tuple[InitialC
 
 
 def fit(
-    fresh: dict[str, torch.Tensor], source: InitialWeights, plan: Plan, configuration: str
+    fresh: dict[str, Tensor], source: InitialWeights, plan: Plan, configuration: str
 ) -> Transfer:
     """Return the weights that a configuration's network begins with (see `transfer`)."""
     channels = plan.configuration(configuration).recipe.channels
@@ -148,8 +149,8 @@ def _zipped(path: Path, plan: Plan, configuration: str) -> InitialWeights:
             manifest = parse_manifest(archive.read(MANIFEST), f"{path}/{MANIFEST}")
             item = _most_alike(manifest, plan, configuration)
             content = archive.read(item.torchscript)
-    except (OSError, BadZipFile, KeyError, EOFError) as error:
-        raise _no_weights(path, str(error)) from None
+    except (*ZIP_ERRORS, KeyError) as error:
+        raise _no_weights(path, first_line(error)) from None
     stored = next(file for file in manifest.files if file.name == item.torchscript)
     if sha256(content).hexdigest() != stored.sha256:
         raise _no_weights(path, f"{item.torchscript} in it is not the file that was exported")
@@ -178,27 +179,28 @@ def _exported(content: bytes, manifest: Manifest, item: Configuration) -> Initia
 def _checkpoint(path: Path) -> InitialWeights:
     """Return the weights in a .pt file: of a pretraining, or of a workspace's fold."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        content = load_torch(path)
+    except (OSError, ValueError) as error:
         raise _no_weights(path, first_line(error)) from None
     if not isinstance(content, dict):
         content = {}
     with path.open("rb") as file:
         digest = file_digest(file, "sha256").hexdigest()
-    if "network" in content:
-        classes = content.get("classes")
-        return InitialWeights(
-            weights=content["network"],
-            classes=None if classes is None else tuple(classes),
-            channels=tuple(content.get("channels") or ()),
-            sha256=digest,
-            is_pretraining=True,
-        )
-    weights = content.get("weights") or content.get("averaged")
-    if weights is None:
+    kinds = [kind for kind in ("network", "weights", "averaged") if kind in content]
+    weights = content[kinds[0]] if kinds else None
+    if not isinstance(weights, dict) or not all(isinstance(i, Tensor) for i in weights.values()):
         raise _no_weights(path, "a file without weights that autoseg has written")
-    classes, channels = _names_beside(path)
-    return InitialWeights(weights=weights, classes=classes, channels=channels, sha256=digest)
+    if kinds[0] != "network":
+        classes, channels = _names_beside(path)
+        return InitialWeights(weights=weights, classes=classes, channels=channels, sha256=digest)
+    classes = content.get("classes")
+    return InitialWeights(
+        weights=weights,
+        classes=None if classes is None else tuple(classes),
+        channels=tuple(content.get("channels") or ()),
+        sha256=digest,
+        is_pretraining=True,
+    )
 
 
 def _names_beside(path: Path) -> tuple[tuple[str, ...] | None, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """A folder that nnU-Net has trained in, read without running anything in it."""
 
 import json
-import pickle
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from autoseg.errors import TrainingError, nearest
 from autoseg.network.nnunet_weights import our_weights
+from autoseg.network.weight_files import MoreThanDataError, first_line, load_torch
 from autoseg.plan.import_nnunet import ImportedPlan, read_plans
 
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -33,6 +34,8 @@ RESAVE = (
 )
 MAX_PROBLEMS = 8
 """Tensors that a message names."""
+ZIP_ERRORS = (OSError, BadZipFile, EOFError, RuntimeError, zlib.error)
+"""What `zipfile` raises for damaged files, and for those with a password or unknown compression."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,23 +149,18 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     """Return a checkpoint's content: tensors, numbers and texts, nothing that runs."""
     try:
         with torch.serialization.safe_globals(_numpy_numbers()):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+            content = load_torch(path)
+    except MoreThanDataError as error:
         raise TrainingError(
-            found=f"{path} holds more than tensors, numbers and texts: {first_line(error)}",
+            found=f"{path}: {error}",
             expected="a checkpoint as nnU-Net 2 writes it",
-            fix=RESAVE,
+            fix=RESAVE.replace(CHECKPOINT, str(path)),
         ) from None
-    except (OSError, RuntimeError, EOFError) as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, first_line(error)) from None
     if not isinstance(content, dict) or "network_weights" not in content:
         raise _unreadable(path, "no network_weights in it")
     return content
-
-
-def first_line(error: Exception) -> str:
-    """Return what an error says, in one line."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _numpy_numbers() -> list[Any]:
@@ -243,9 +241,9 @@ def _unpack(path: Path, folder: Path) -> None:
             for name in archive.namelist():
                 if Path(name).suffix in (".json", ".pth"):
                     archive.extract(name, folder)
-    except (OSError, BadZipFile, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise TrainingError(
-            found=f"{path}: {error}",
+            found=f"{path} cannot be unpacked: {first_line(error)}",
             expected="a zip as nnUNetv2_export_model_to_zip writes it",
             fix="copy the file again, or export the model again",
         ) from None

@@ -39,12 +39,15 @@ def begun(job: FoldJob) -> RunSettings | FoldResult | None:
 def as_begun(job: FoldJob) -> FoldJob:
     """Return a job with the threads that its fold was begun with (others give other sums).
 
-    With the first weights, too: a run that is killed before its first checkpoint needs them again.
+    With the first weights, too: a run that is killed before its first checkpoint needs them again,
+    and for one that has a checkpoint it makes no difference where they lie now.
     """
     settings = read_settings(job)
     if settings is None:
         return job
     initial = job.initial or settings.initial
+    if begun(job) is not None:
+        initial = settings.initial
     return replace(job, num_threads=settings.num_threads, initial=initial)
 
 

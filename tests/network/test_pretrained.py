@@ -1,6 +1,7 @@
 """Extractors and weights of timm: skipped where it is not installed."""
 
 import importlib
+import logging
 import warnings
 from pathlib import Path
 
@@ -100,11 +101,12 @@ def test_an_encoder_for_pictures_of_one_size_is_refused(timm):
     assert "resnet34" in caught.value.fix
 
 
-def test_weights_that_cannot_be_fetched_say_what_to_do(timm, monkeypatch):
+def test_weights_that_cannot_be_fetched_say_what_to_do(timm, monkeypatch, caplog):
     create = timm.create_model
 
     def offline(*words, **options):
         if options.get("pretrained"):
+            logging.getLogger("huggingface_hub.utils").warning("Retrying in 8s")
             raise OSError("Name or service not known")
         return create(*words, **options)
 
@@ -112,6 +114,7 @@ def test_weights_that_cannot_be_fetched_say_what_to_do(timm, monkeypatch):
     with pytest.raises(AutosegError, match="Name or service not known") as caught:
         find("resnet34", "imagenet")
     assert "timm/resnet34" in caught.value.fix
+    assert not caplog.records  # one message, not one for each attempt
     assert "network.weights=FILE" in caught.value.fix
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -114,6 +115,18 @@ def test_labels_have_no_part_in_what_is_seen(pretraining, monkeypatch):
     monkeypatch.setattr("autoseg.preprocess.store.CaseStore.flat_locations", None)
     monkeypatch.setattr("autoseg.train.sampling.read_labels", lambda stored, box: _nothing(box))
     assert torch.equal(denoising_batches(job, CACHE_BYTES).batch(0).images, before.images)
+
+
+def test_changes_that_need_labels_or_other_images_have_no_part_in_it(pretraining):
+    job = pretraining()
+    before = denoising_batches(job, CACHE_BYTES).batch(0)
+    (planned,) = job.plan.configurations
+    augmentation = planned.training.augmentation.revised(
+        cutmix_probability=1.0, copy_paste_probability=1.0, channel_dropout_probability=0.9
+    )
+    changed = planned.revised(training=planned.training.revised(augmentation=augmentation))
+    mixing = replace(job, plan=job.plan.revised(configurations=(changed,)))
+    assert torch.equal(denoising_batches(mixing, CACHE_BYTES).batch(0).images, before.images)
 
 
 def _nothing(box):

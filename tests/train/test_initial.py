@@ -114,6 +114,52 @@ def test_colours_from_grey_give_the_same_for_grey_pictures():
     assert row(result, "encoder.0.0.conv")[1] == "3 channels from the mean of 1"
 
 
+def seeing_presence(seed, in_channels):
+    plan = small_network(2, stages=((4, 1), (6, 2)))
+    model = build_network(plan.revised(in_channels=in_channels, missing_channels=True))
+    initialise(model, seed)
+    return model.state_dict()
+
+
+def test_inputs_that_say_which_channels_are_there_go_with_their_channels():
+    found = source(seeing_presence(1, 2), channels=("T1", "T2"))
+    same = give(seeing_presence(0, 2), found, channels=("T1", "T2"))
+    assert {row.state for row in same.rows} == {"loaded"}
+    swapped = give(seeing_presence(0, 2), found, channels=("T2", "T1"))
+    weight, theirs = (item["encoder.0.0.conv.weight"] for item in (swapped.weights, found.weights))
+    assert torch.equal(weight, theirs[:, [1, 0, 3, 2]])
+
+
+def test_presences_that_the_other_model_lacks_begin_with_zeros_and_are_no_channels_of_it():
+    for channels, scale in ((("T1", "T2"), 1), (("A", "B"), 1), (("A",), 0.5)):
+        found = source(drawn(1, in_channels=len(channels)), channels=channels)
+        result = give(seeing_presence(0, 2), found, channels=("T1", "T2"))
+        weight, theirs = (
+            item["encoder.0.0.conv.weight"] for item in (result.weights, found.weights)
+        )
+        assert torch.allclose(weight[:, :2], scale * theirs)
+        assert not weight[:, 2:].any()
+        assert row(result, "encoder.0.0.conv")[0] == "partly loaded"
+    # As many inputs, but the second is a channel there and a presence here.
+    found = source(drawn(1, in_channels=2), channels=("A", "B"))
+    result = give(seeing_presence(0, 1), found, channels=("T1",))
+    assert row(result, "encoder.0.0.conv") == ("partly loaded", "1 channel from the mean of 2")
+    assert not result.weights["encoder.0.0.conv.weight"][:, 1:].any()
+
+
+def test_channels_of_a_pretrained_encoder_are_matched_by_name_too():
+    encoder = {
+        "backbone.extractor.conv1.weight": torch.randn(4, 2, 3, 3),
+        "backbone.extractor.conv2.weight": torch.randn(4, 4, 3, 3),
+    }
+    found = source(drawn(1, in_channels=2) | encoder, channels=("T1", "T2"))
+    result = give(found.weights, found, channels=("T2", "T1"))
+    for name in ("encoder.0.0.conv.weight", "backbone.extractor.conv1.weight"):
+        assert torch.equal(result.weights[name], found.weights[name].flip(1))
+    name = "backbone.extractor.conv2.weight"
+    assert torch.equal(result.weights[name], found.weights[name])
+
+
 def test_layers_of_another_shape_are_skipped_with_both_shapes():
     result = give(drawn(0), source(drawn(1, stages=((4, 1), (8, 2)))))
     state, reason = row(result, "encoder.1.0.conv")

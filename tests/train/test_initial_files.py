@@ -14,7 +14,7 @@ from autoseg.train.fold import Interrupted, train_fold
 from autoseg.train.initial_files import choose_initial, read_initial
 from autoseg.train.origin import check_initial
 from autoseg.train.records import FoldResult, RunSettings
-from autoseg.workspace import Workspace, write_text
+from autoseg.workspace import Workspace, append_line, write_text
 
 LABELS = Labels(names=("background", "ball"), values=(0, 1))
 
@@ -83,6 +83,20 @@ def test_a_run_killed_before_its_first_checkpoint_begins_with_the_same_weights(
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+def test_a_resumed_run_keeps_its_settings_where_the_same_weights_lie_elsewhere(
+    make_job, pretrained
+):
+    job = begin(make_job(num_steps=3), pretrained)
+    with pytest.raises(Interrupted):
+        train(job, stop_after=2)
+    before = job.folder.settings.read_bytes()
+    append_line(job.folder.events, {"event": "revised", "step": 2, "num_steps": 3})
+    elsewhere = pretrained.rename(pretrained.with_name("elsewhere.pt"))
+    train(begin(job, elsewhere))
+    assert job.folder.settings.read_bytes() == before
+    assert job.folder.events.exists()
+
+
 def test_another_source_is_refused_where_a_fold_is_begun(make_job, pretrained):
     job = begin(make_job(num_steps=2), pretrained)
     train(job)
@@ -141,13 +155,23 @@ def test_what_nnunet_has_trained_is_taken(tmp_path, name):
     assert "encoder.2.1.conv.weight" in found.weights
 
 
-@pytest.mark.parametrize("content", [b"", b"weights", b"\x80\x02}."])
+@pytest.mark.parametrize("content", [b"", b"weights", b"hello", b"\x80\x02}."])
 def test_files_that_hold_no_weights_are_refused(tmp_path, content):
     plan = small_plan(LABELS, (small_configuration((8, 8)),))
     for name in ("weights.pt", "model.zip"):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(TrainingError, match=f"--init .*{name}"):
             read_initial(tmp_path / name, plan, "2d")
+
+
+@pytest.mark.parametrize(
+    "content", [{"network": 3}, {"weights": {"conv.weight": [1.0]}}, {"averaged": None}, [1]]
+)
+def test_files_of_torch_that_hold_something_else_are_refused(tmp_path, content):
+    plan = small_plan(LABELS, (small_configuration((8, 8)),))
+    torch.save(content, tmp_path / "other.pt")
+    with pytest.raises(TrainingError, match="without weights that autoseg has written"):
+        read_initial(tmp_path / "other.pt", plan, "2d")
 
 
 def test_missing_paths_and_empty_workspaces_are_refused(tmp_path):

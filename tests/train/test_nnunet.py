@@ -51,15 +51,18 @@ def test_other_objects_are_refused_with_a_way_to_save_the_weights_alone(folder):
     torch.save({**content, "own": Foreign()}, path)
     with pytest.raises(TrainingError, match="more than tensors, numbers and texts") as refused:
         load_nnunet(folder)
-    assert "weights_only=False" in refused.value.fix
+    assert f"torch.load('{path}', weights_only=False)" in refused.value.fix
 
 
-@pytest.mark.parametrize("content", [b"", b"no checkpoint", pickle.dumps({"a": 1}, protocol=2)])
+@pytest.mark.parametrize(
+    "content", [b"", b"no checkpoint", b"hello", pickle.dumps({"a": 1}, protocol=2)]
+)
 def test_damaged_checkpoints_are_named(folder, content):
     path = folder / "fold_0" / "checkpoint_final.pth"
     path.write_bytes(content)
-    with pytest.raises(TrainingError, match="fold_0"):
+    with pytest.raises(TrainingError, match="fold_0") as refused:
         load_nnunet(folder)
+    assert refused.value.fix == "copy the file again from where it was trained"
 
 
 def test_weights_of_another_network_are_refused(tmp_path, weights):
@@ -90,6 +93,29 @@ def test_the_folder_is_found_from_above_from_a_checkpoint_and_in_a_zip(folder, t
     assert is_nnunet(archive)
     with opened(archive) as found:
         assert load_nnunet(found).plan.configuration == "2d"
+
+
+def with_password(content):
+    """Return a zip whose entries say that they need a password."""
+    return content.replace(b"PK\3\4\x14\0\0", b"PK\3\4\x14\0\1").replace(
+        b"PK\1\2\x14\3\x14\0\0", b"PK\1\2\x14\3\x14\0\1"
+    )
+
+
+def with_damage(content):
+    """Return a zip whose first compressed bytes are others."""
+    start = content.index(b"plans.json") + len(b"plans.json")
+    return content[:start] + b"\xff" * 20 + content[start + 20 :]
+
+
+@pytest.mark.parametrize("spoil", [with_password, with_damage])
+def test_a_zip_that_cannot_be_unpacked_is_refused(folder, tmp_path, spoil):
+    archive = tmp_path / "exported.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as target:
+        target.write(folder / "plans.json", "plans.json")
+    archive.write_bytes(spoil(archive.read_bytes()))
+    with pytest.raises(TrainingError, match=r"exported.zip cannot be unpacked"), opened(archive):
+        pass
 
 
 def test_a_zip_of_something_else_is_no_model_of_nnunet(tmp_path):
