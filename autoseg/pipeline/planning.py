@@ -26,6 +26,7 @@ from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
 from autoseg.pipeline.supersede import settle
 from autoseg.plan.budget import refuse_short_budget
 from autoseg.plan.export_nnunet import to_nnunet
+from autoseg.plan.fits import memory_findings
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
 from autoseg.plan.request import PlanRequest
@@ -121,6 +122,7 @@ def make_plan(
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     plan = apply_settings(planner(request), options.overrides, fingerprint, workspace)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
+    findings += memory_findings(plan)
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     if examined.spec != chosen.spec:
         write_text(workspace.spec, spec_json(examined.spec))
