@@ -18,11 +18,13 @@ def memory_findings(plan: Plan) -> tuple[Finding, ...]:
 
 
 def _finding(item: ConfigurationPlan, memory_bytes: int) -> Finding:
-    patch = ",".join(str(max(1, n // 2)) for n in item.patch_size)
+    half = item.network.patch_around([max(1, n // 2) for n in item.output_size])
+    patch = ",".join(map(str, half))
     return Finding(
         severity="warning",
         found=f"{item.name} should need {item.cost.memory_bytes / GB:.1f} GB as it was set",
         expected=f"at most {memory_bytes / GB:.1f} GB, which the training device may give",
-        remedy=f"--set {item.name}.training.recompute=true, a smaller --set {item.name}.patch_size "
-        f"(about {patch}) or {item.name}.batch_size; or more --memory, if there is more",
+        remedy=f"--set {item.name}.training.recompute=true, a smaller patch such as "
+        f"--set {item.name}.patch_size={patch}, or a smaller {item.name}.batch_size; "
+        "or more --memory, if there is more",
     )
