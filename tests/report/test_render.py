@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.report.render import render_report
@@ -248,3 +249,9 @@ def test_record_edited_into_nonsense_is_an_error_that_names_it(copied):
     copied.plan.write_text("{}")
     with pytest.raises(AutosegError, match=r"plan\.json"):
         render_report(copied)
+
+
+def test_the_layout_is_named_as_it_was_found(copied):
+    dataset = Dataset.load(copied.dataset).revised(layout="class_folders")
+    write_text(copied.dataset, dataset.to_json())
+    assert "<dt>Layout</dt><dd>class folders" in render_report(copied).read_text(encoding="utf-8")
