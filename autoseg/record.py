@@ -231,8 +231,9 @@ class NetworkPlan(Record):
 
     def patch_problem(self, patch_size: Sequence[int]) -> str | None:
         """Return why the network cannot take a patch, or None."""
-        output = [n - 2 * m for n, m in zip(patch_size, self.output_margin, strict=True)]
-        fitting = self.patch_around([max(1, n) for n in output])
+        smallest = self.patch_around((1,) * self.dimensions)
+        axes = zip(patch_size, smallest, self.total_strides, strict=True)
+        fitting = tuple(least + max(0, round((n - least) / step)) * step for n, least, step in axes)
         if fitting == tuple(patch_size):
             return None
         if self.padding == "same":

@@ -22,7 +22,7 @@ from autoseg.dataset.problems import DatasetProblems, as_error, error_finding
 from autoseg.dataset.undeclared import find_channels, find_labels
 from autoseg.dataset.unknown import unknown_folder
 from autoseg.dataset.unpaired import pairing_findings
-from autoseg.errors import DatasetError
+from autoseg.errors import AutosegError, DatasetError
 from autoseg.runtime.images import FORMATS, file_ending, is_image
 from autoseg.runtime.recipe import Labels
 
@@ -49,7 +49,11 @@ def open_dataset(root: Path, spec: DatasetSpec | None, group_by: str | None) -> 
     layout, spec = _without(layout, spec)
     if layout.problems or not layout.cases:
         raise as_error(_everything_wrong(root, spec, found_format, layout))
-    return _assemble(root, spec, found_format, layout)
+    try:
+        return _assemble(root, spec, found_format, layout)
+    except DatasetProblems as error:
+        dataset = _listed(root, spec, found_format, layout)
+        raise as_error(_with_unreadable(error.findings, dataset, found_format)) from None
 
 
 def list_dataset(
@@ -205,13 +209,32 @@ def _everything_wrong(
         return findings
     try:
         dataset = _assemble(root, spec, found_format, layout)
-    except DatasetProblems as error:
-        return [*findings, *error.findings]
     except DatasetError as error:
-        return [*findings, error_finding(error, ())]
+        told = error.findings if isinstance(error, DatasetProblems) else [error_finding(error, ())]
+        dataset = _listed(root, spec, found_format, layout)
+        return _with_unreadable([*findings, *told], dataset, found_format)
     with ThreadPoolExecutor(2) as pool:
         found = pool.map(lambda case: inspect_case(dataset, case)[2], dataset.cases)
         return [*findings, *(f for case in found for f in case if f.severity == "error")]
+
+
+def _with_unreadable(
+    findings: Sequence[Finding], dataset: Dataset, found_format: Format
+) -> list[Finding]:
+    """Return findings, and those of images that cannot be read and are not told yet."""
+    told = {name for finding in findings for name in finding.files}
+
+    def problem(case: Case) -> Finding | None:
+        try:
+            found_format.read_image(dataset, case)
+        except AutosegError as error:
+            return error_finding(error, case.images, case.id)
+        return None
+
+    cases = [case for case in dataset.cases if not told & set(case.images)]
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(problem, cases))
+    return [*findings, *(finding for finding in found if finding is not None)]
 
 
 def _find(root: Path, spec: DatasetSpec) -> tuple[Format, Layout]:

@@ -104,3 +104,9 @@ def test_gradients_reach_every_parameter_of_a_valid_network(make_network):
     model = make_network(**VALID)
     model(torch.randn(2, 2, 36, 60)).square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def test_the_nearest_patch_that_fits_is_named():
+    plan = original(padding="valid")
+    assert "(572, 572) they can" in (plan.patch_problem((573, 579)) or "")
+    assert "(588, 572) they can" in (plan.patch_problem((581, 572)) or "")
