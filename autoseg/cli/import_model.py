@@ -29,11 +29,17 @@ def import_model(
 ) -> None:
     """Make a model of what nnU-Net v2 has trained: `autoseg predict` gives the same labels."""
     from autoseg.cli import display
+    from autoseg.errors import AutosegError
     from autoseg.export import imported
-    from autoseg.runtime.cases import refuse_missing
     from autoseg.train.nnunet import load_nnunet, opened
 
-    refuse_missing([source])
+    if not source.exists():
+        raise AutosegError(
+            found=f"no file or folder {source}",
+            expected="a folder that nnU-Net has trained in, one of its checkpoints, or a zip that "
+            "it exported",
+            fix="correct the path",
+        )
     names = parse.words(folds) if folds else None
     with opened(source) as folder:
         model = load_nnunet(folder, folds=names, checkpoint=checkpoint)

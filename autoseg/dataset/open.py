@@ -241,7 +241,9 @@ def _find(root: Path, spec: DatasetSpec) -> tuple[Format, Layout]:
     """Return the format, and what it found."""
     if not root.is_dir():
         raise DatasetError(
-            found=f"no folder {root}", expected="a folder with a data set", fix="correct the path"
+            found=f"{root} is a file" if root.exists() else f"no folder {root}",
+            expected="a folder with a data set",
+            fix="give the folder that holds it" if root.exists() else "correct the path",
         )
     name = spec.layout
     if name is None and spec.table is not None:

@@ -106,7 +106,7 @@ def check_configuration(plan: Plan, name: str) -> None:
         raise TrainingError(
             found=f"configuration {name!r}",
             expected=f"one of the planned configurations: {', '.join(known)}",
-            fix="correct --configurations",
+            fix="correct the name of the configuration",
         )
     if plan.configuration(name).previous_stage is not None:
         raise TrainingError(

@@ -306,3 +306,10 @@ def test_real_data_sets_open(data):
     assert acdc.labels.values == (0, 1, 2, 3)
     isbi = open_dataset(data / "isbi2012", None, None)
     assert isbi.labels.values == (0, 255)
+
+
+def test_a_file_in_place_of_a_folder_is_called_a_file(tmp_path):
+    (tmp_path / "image.png").touch()
+    with pytest.raises(DatasetError, match="is a file") as caught:
+        open_dataset(tmp_path / "image.png", None, None)
+    assert caught.value.fix == "give the folder that holds it"
