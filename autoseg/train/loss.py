@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.errors import nearest
+from autoseg.network.decoders import centre
 from autoseg.record import LossPlan
 from autoseg.train.loss_terms.boundary import Boundary, DistanceTransform
 from autoseg.train.loss_terms.centreline import CentrelineDice
@@ -122,9 +123,7 @@ class DeepSupervised(nn.Module):
 
 def crop_labels(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return the centre of labels (B, *S), of `shape`."""
-    margins = [(n - m) // 2 for n, m in zip(labels.shape[1:], shape, strict=True)]
-    box = (slice(start, start + m) for start, m in zip(margins, shape, strict=True))
-    return labels[(slice(None), *box)]
+    return centre(labels.unsqueeze(1), shape).squeeze(1)
 
 
 def downsample_labels(labels: Tensor, shape: tuple[int, ...]) -> Tensor:
