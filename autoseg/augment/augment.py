@@ -34,6 +34,11 @@ class Augmentation:
     missing: tuple[int, ...] = ()
     """Channels that are NaN at the end: absent."""
 
+    @property
+    def mirrored_axes(self) -> tuple[int, ...]:
+        """All axes that are reversed at the end."""
+        return (*self.mirrored, *(side.axis for side in self.sides))
+
     def source_box(self, start: Sequence[int], patch_size: Sequence[int]) -> Box:
         """Return the box of the image that the patch reads which begins at `start` unchanged."""
         return self.warp.source_box(start, patch_size)
@@ -63,7 +68,7 @@ class Augmentation:
         image, labels = self.warp.apply(image, labels, patch_size)
         for mix, donor in zip(self.mixes, donors, strict=True):
             if donor is not None:
-                mix.apply(image, labels, donor)
+                mix.cut(donor).paste(image, labels)
         outside = [(image[c], image[c] == 0) for c in masked_channels if self.transforms]
         for transform in self.transforms:
             transform.apply(image)
@@ -72,9 +77,22 @@ class Augmentation:
         image[list(self.missing)] = np.nan
         for side in self.sides:
             side.swap(labels)
-        axes = (*self.mirrored, *(side.axis for side in self.sides))
-        flipped = tuple(axis - len(patch_size) for axis in axes)
+        flipped = tuple(axis - len(patch_size) for axis in self.mirrored_axes)
         return np.flip(image, flipped), np.flip(labels, flipped)
+
+
+@final
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a batch, drawn and read but not yet changed."""
+
+    augmentation: Augmentation
+    image: NDArray[np.float32]
+    """(C, *S)."""
+    labels: NDArray
+    """(*S)."""
+    donors: tuple[Donor | None, ...] = ()
+    """One for each of the augmentation's `mixes`."""
 
 
 def draw_augmentation(

@@ -70,14 +70,18 @@ class Elastic:
         """Return the displacements (D, *P) of a slab of the patch, from `rows(sizes)`."""
         return self._spline(rows, 0, np.arange(slab.start, slab.stop), sizes[0])
 
-    def _step(self, size: int) -> float:
-        """Return the voxels between points of the coarse grid: the bell is as wide as sigma."""
-        return max(self.sigma * size / REFERENCE / SPLINE_STD, 1.0)
+    def basis(
+        self, voxels: NDArray[np.integer], size: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """Return the cubic B-spline at voxels (V,) of an axis of `size`.
 
-    def _spline(
-        self, values: NDArray[np.float32], axis: int, voxels: NDArray[np.integer], size: int
-    ) -> NDArray[np.float32]:
-        """Return the cubic B-spline through an axis of the coarse grid at some voxels."""
+        Returns
+        -------
+        first
+            (V,) of the four points of the coarse grid that each voxel depends on.
+        weights
+            (4, V) of those points.
+        """
         places = voxels / self._step(size)
         low = places.astype(np.intp)
         t = places - low
@@ -87,10 +91,21 @@ class Elastic:
             (-3 * t**3 + 3 * t**2 + 3 * t + 1) / 6,
             t**3 / 6,
         )
+        return low, np.stack(weights).astype(np.float32)
+
+    def _step(self, size: int) -> float:
+        """Return the voxels between points of the coarse grid: the bell is as wide as sigma."""
+        return max(self.sigma * size / REFERENCE / SPLINE_STD, 1.0)
+
+    def _spline(
+        self, values: NDArray[np.float32], axis: int, voxels: NDArray[np.integer], size: int
+    ) -> NDArray[np.float32]:
+        """Return the cubic B-spline through an axis of the coarse grid at some voxels."""
+        low, weights = self.basis(voxels, size)
         shape = [-1 if index == axis + 1 else 1 for index in range(values.ndim)]
         total = np.zeros((), np.float32)
         for offset, weight in enumerate(weights):
             part = values.take(low + offset, axis=axis + 1)
-            part *= weight.astype(np.float32).reshape(shape)
+            part *= weight.reshape(shape)
             total = part if offset == 0 else np.add(total, part, out=total)
         return total

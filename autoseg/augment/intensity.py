@@ -10,12 +10,11 @@ Letters in shapes: C channels, P axes of the patch.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from statistics import NormalDist
 from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.special import ndtri
 
 from autoseg.augment.padding import mirrored
 from autoseg.plan.plan import AugmentationPlan
@@ -181,17 +180,14 @@ def normal_levels() -> NDArray[np.float32]:
     end at 4.3, which one voxel in 60,000 exceeds.
     """
     count = 1 << 16
-    levels = ndtri((np.arange(count) + 0.5) / count)
+    normal = NormalDist()
+    levels = np.array([normal.inv_cdf((i + 0.5) / count) for i in range(count)])
     return (levels / levels.std()).astype(np.float32)
 
 
 def blur_axis(channel: NDArray[np.float32], axis: int, kernel: NDArray[np.float64]) -> None:
     """Correlate an array in place with a symmetric kernel along one axis, its ends mirrored."""
     reach, n = len(kernel) // 2, channel.shape[axis]
-    if axis == channel.ndim - 1:
-        # scipy keeps one line at a time in a buffer, so it may write to what it reads.
-        ndimage.correlate1d(channel, kernel, axis=axis, output=channel, mode="mirror")
-        return
     lead = (slice(None),) * axis
     positions = mirrored(np.arange(-reach, n + reach), n)
     wide = channel.take(positions, axis=axis)
@@ -224,15 +220,30 @@ def nearest_positions(n: int, size: int) -> NDArray[np.intp]:
     return np.minimum(((np.arange(size) + 0.5) * (n / size)).astype(np.intp), n - 1)
 
 
+def linear_positions(
+    size: int, n: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+    """Return between which two of `size` voxels each of `n` smaller ones lies.
+
+    Returns
+    -------
+    low, high
+        (n,) each; beyond the middles of the outermost voxels both are the same.
+    weight
+        (n,) of the value at `high`, 0 to 1.
+    """
+    places = np.clip((np.arange(n) + 0.5) * (size / n) - 0.5, 0, size - 1)
+    low = places.astype(np.intp)
+    return low, np.minimum(low + 1, size - 1), (places - low).astype(np.float32)
+
+
 def stretch(array: NDArray[np.float32], axis: int, n: int) -> NDArray[np.float32]:
     """Return `array` linearly interpolated to `n` voxels along one axis, borders repeated."""
     size = array.shape[axis]
     if size == n:
         return array
-    places = np.clip((np.arange(n) + 0.5) * (size / n) - 0.5, 0, size - 1)
-    low = places.astype(np.intp)
-    weight = (places - low).astype(np.float32)
-    result = array.take(np.minimum(low + 1, size - 1), axis=axis)
+    low, high, weight = linear_positions(size, n)
+    result = array.take(high, axis=axis)
     base = array.take(low, axis=axis)
     result -= base
     result *= weight.reshape([-1 if a == axis else 1 for a in range(array.ndim)])

@@ -9,7 +9,6 @@ from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from autoseg.plan.plan import AugmentationPlan
 
@@ -25,6 +24,27 @@ class Donor:
     """(*P)."""
 
 
+@final
+@dataclass(frozen=True)
+class Piece:
+    """What a patch takes of a donor, image and labels of the same voxels."""
+
+    box: tuple[slice, ...]
+    """Where it lies in the patch."""
+    image: NDArray[np.float32]
+    """(C, *box)."""
+    labels: NDArray
+    """(*box)."""
+    mask: NDArray[np.bool_] | None = None
+    """(*box), the voxels that are taken; None: all."""
+
+    def paste(self, image: NDArray[np.float32], labels: NDArray) -> None:
+        """Change an image (C, *P) and its labels (*P) in place."""
+        where = True if self.mask is None else self.mask
+        np.copyto(image[(slice(None), *self.box)], self.image, where=where)
+        np.copyto(labels[self.box], self.labels, where=where)
+
+
 class Mix(Protocol):
     """A drawn change that needs a donor."""
 
@@ -33,8 +53,8 @@ class Mix(Protocol):
         """Classes of which the donor shows one; None: any place will do."""
         ...
 
-    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
-        """Change an image (C, *P) and its labels (*P) in place, the same voxels of both."""
+    def cut(self, donor: Donor) -> Piece:
+        """Return what a patch takes of a donor."""
         ...
 
 
@@ -47,11 +67,10 @@ class CutMix:
     """Half-open range of voxels on each axis."""
     wanted: None = None
 
-    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
-        """Change an image (C, *P) and its labels (*P) in place."""
+    def cut(self, donor: Donor) -> Piece:
+        """Return what a patch takes of a donor."""
         box = tuple(slice(low, high) for low, high in self.box)
-        image[(slice(None), *box)] = donor.image[(slice(None), *box)]
-        labels[box] = donor.labels[box]
+        return Piece(box, donor.image[(slice(None), *box)], donor.labels[box])
 
 
 @final
@@ -61,11 +80,11 @@ class CopyPaste:
 
     wanted: tuple[int, ...]
 
-    def apply(self, image: NDArray[np.float32], labels: NDArray, donor: Donor) -> None:
-        """Change an image (C, *P) and its labels (*P) in place."""
+    def cut(self, donor: Donor) -> Piece:
+        """Return what a patch takes of a donor."""
         mask = nearest_object(donor.labels, self.wanted)
-        image[:, mask] = donor.image[:, mask]
-        labels[mask] = donor.labels[mask]
+        box = tuple(slice(0, n) for n in mask.shape)
+        return Piece(box, donor.image, donor.labels, mask)
 
 
 def nearest_object(labels: NDArray, wanted: Sequence[int]) -> NDArray[np.bool_]:
@@ -73,6 +92,8 @@ def nearest_object(labels: NDArray, wanted: Sequence[int]) -> NDArray[np.bool_]:
 
     An object is a connected part of one class; a donor is cut around it. Empty if there is none.
     """
+    from scipy import ndimage
+
     places = np.argwhere(np.isin(labels, wanted))
     if not len(places):
         return np.zeros(labels.shape, np.bool_)

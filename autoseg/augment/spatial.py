@@ -68,7 +68,7 @@ class Warp:
         """
         if not self.matrix:
             return image, labels
-        sizes = self._sizes(patch_size)
+        sizes = self.sizes(patch_size)
         shape = labels.shape[labels.ndim - len(sizes) :]
         images, masks = image.reshape(-1, *shape), labels.reshape(-1, *shape)  # (C L, *S), (L, *S)
         new_images = np.empty((len(images), *sizes), image.dtype)
@@ -81,13 +81,13 @@ class Warp:
             new_masks.reshape(*labels.shape[: labels.ndim - len(sizes)], *sizes),
         )
 
-    def _sizes(self, patch_size: Sequence[int]) -> tuple[int, ...]:
+    def sizes(self, patch_size: Sequence[int]) -> tuple[int, ...]:
         """Return the patch's changed axes."""
         return tuple(patch_size[len(patch_size) - len(self.matrix) :])
 
     def _reach(self, patch_size: Sequence[int]) -> Box:
         """Return for each changed axis what is read, relative to the patch's unchanged start."""
-        sizes = self._sizes(patch_size)
+        sizes = self.sizes(patch_size)
         halves = [(size - 1) / 2 for size in sizes]
         moved = self.elastic.reach(sizes) if self.elastic else [0.0] * len(sizes)
         reaches = [
@@ -103,8 +103,8 @@ class Warp:
         self, shape: tuple[int, ...], patch_size: Sequence[int]
     ) -> Iterator[tuple[slice, Points]]:
         """Yield slices of the patch along its first changed axis, each with what it reads."""
-        sizes = self._sizes(patch_size)
-        terms = self._terms(patch_size)
+        sizes = self.sizes(patch_size)
+        terms = self.terms(patch_size)
         rows = self.elastic.rows(sizes) if self.elastic else None
         thickness = max(1, SLAB_VOXELS // math.prod(sizes[1:]))
         for first in range(0, sizes[0], thickness):
@@ -117,9 +117,9 @@ class Warp:
                     coordinate += moved
             yield slab, Points(coordinates, shape)
 
-    def _terms(self, patch_size: Sequence[int]) -> list[list[NDArray[np.float32]]]:
+    def terms(self, patch_size: Sequence[int]) -> list[list[NDArray[np.float32]]]:
         """Return each coordinate in the source box as a sum of one term for each patch axis."""
-        sizes = self._sizes(patch_size)
+        sizes = self.sizes(patch_size)
         offsets = np.meshgrid(
             *(np.arange(n) - (n - 1) / 2 for n in sizes), indexing="ij", sparse=True
         )

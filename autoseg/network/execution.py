@@ -61,6 +61,6 @@ class Execution:
 
     def send(self, tensor: Tensor) -> Tensor:
         """Return a tensor on the device; from pinned memory the copy does not wait for it."""
-        if self.kind == "cuda":
+        if self.kind == "cuda" and tensor.device.type == "cpu":
             return tensor.pin_memory().to(self.device, non_blocking=True)
         return tensor.to(self.device)

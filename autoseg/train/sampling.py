@@ -9,23 +9,24 @@ Letters in shapes: B batch, C channels, P patch axes; D image axes, the last of 
 import math
 import threading
 from collections import deque
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import final
+from typing import Protocol, TypeVar, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.augment.augment import draw_augmentation
+from autoseg.augment.augment import Sample, draw_augmentation
 from autoseg.augment.mixing import Donor, Mix
 from autoseg.augment.padding import Stored, read_image, read_labels
 from autoseg.augment.spatial import Box
 from autoseg.errors import TrainingError
+from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
-from autoseg.preprocess.store import CaseStore
 from autoseg.runtime.recipe import Labels
 from autoseg.seeds import stream
 
@@ -34,6 +35,42 @@ ANNOTATED = 0
 
 BATCHES_AHEAD = 1
 """Finished batches that wait for the trainer, besides those being made."""
+
+T = TypeVar("T")
+
+
+class CaseInfo(Protocol):
+    """What is known of a prepared case without reading it."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, *S)."""
+        ...
+
+    @property
+    def location_offsets(self) -> tuple[int, ...]:
+        """(K + 1,), where each class's part of the locations begins and ends."""
+        ...
+
+
+class PreparedCases(Protocol):
+    """Prepared cases, as `autoseg.preprocess.store` keeps them."""
+
+    def info(self, case_id: str) -> CaseInfo:
+        """Return what is known of a case."""
+        ...
+
+    def image(self, case_id: str) -> Stored:
+        """Return the image (C, *S)."""
+        ...
+
+    def labels(self, case_id: str) -> Stored:
+        """Return the labels (*S)."""
+        ...
+
+    def flat_locations(self, case_id: str, class_index: int) -> NDArray[np.integer]:
+        """Return flat places of voxels of a class."""
+        ...
 
 
 @final
@@ -48,6 +85,11 @@ class Batch:
     annotated: torch.Tensor | None = None
     """(B, K) bool, which classes each patch annotates; None: all."""
 
+    def on(self, execution: Execution) -> "Batch":
+        """Return the batch on a device."""
+        annotated = None if self.annotated is None else execution.send(self.annotated)
+        return Batch(execution.send(self.images), execution.send(self.labels), annotated)
+
 
 @final
 @dataclass(frozen=True)
@@ -57,6 +99,16 @@ class Place:
     case_id: str
     start: tuple[int, ...]
     """(D,) first voxel before any change; negative where the patch overhangs the image."""
+
+
+@final
+@dataclass(frozen=True)
+class ReadSample:
+    """One sample as it is read."""
+
+    sample: Sample
+    case_ids: tuple[str, ...]
+    """Its case, then those of its donors."""
 
 
 @final
@@ -83,7 +135,7 @@ class Batches:
 
     def __init__(
         self,
-        store: CaseStore,
+        store: PreparedCases,
         case_ids: Sequence[str],
         configuration: ConfigurationPlan,
         *,
@@ -102,66 +154,63 @@ class Batches:
         self._labels = labels
         self._place = (seed, "batch", configuration.name, fold)
 
+    @property
+    def configuration(self) -> ConfigurationPlan:
+        """What the batches are for."""
+        return self._configuration
+
+    @property
+    def masked_channels(self) -> tuple[int, ...]:
+        """Channels in which zero means outside the image's nonzero region."""
+        channels = self._configuration.recipe.channels
+        return tuple(index for index, channel in enumerate(channels) if channel.use_mask)
+
     def batch(self, step: int) -> Batch:
         """Return the batch of a step: the same for every call, order and number of threads."""
         size, patch = self._configuration.batch_size, self._configuration.patch_size
         channels = len(self._configuration.recipe.channels)
         images = np.empty((size, channels, *patch), np.float32)
         labels = np.empty((size, *patch), np.int16)
-        annotated = np.ones((size, len(self._labels.names)), np.bool_)
+        case_ids = []
         for index in range(size):
-            images[index], labels[index], annotated[index] = self._sample(step, index)
-        return Batch(
-            torch.from_numpy(images),
-            torch.from_numpy(labels),
-            torch.from_numpy(annotated) if self._known else None,
-        )
+            read = self.sample(step, index)
+            case_ids.append(read.case_ids)
+            with _named(step, index, read.case_ids[0]):
+                images[index], labels[index] = read.sample.augmentation.apply(
+                    read.sample.image,
+                    read.sample.labels,
+                    patch,
+                    masked_channels=self.masked_channels,
+                    donors=read.sample.donors,
+                )
+        return Batch(torch.from_numpy(images), torch.from_numpy(labels), self.annotated(case_ids))
+
+    def annotated(self, case_ids: Sequence[Sequence[str]]) -> torch.Tensor | None:
+        """Return (B, K) bool, the classes that all cases of a sample annotate; None: all."""
+        if not self._known:
+            return None
+        everything = np.ones(len(self._labels.names), np.bool_)
+        known = [
+            np.logical_and.reduce([self._known.get(case_id, everything) for case_id in row])
+            for row in case_ids
+        ]
+        return torch.from_numpy(np.stack(known))
 
     def stream_from(
         self, step: int, num_steps: int, num_workers: int
     ) -> Generator[Batch, None, None]:
-        """Yield the batches of steps `step` to `num_steps` - 1, made ahead by threads.
+        """Yield the batches of steps `step` to `num_steps` - 1 (see `ahead`)."""
+        return ahead(self.batch, step, num_steps, num_workers)
 
-        No threads (0) make each batch when it is asked for. Closing the generator ends the threads.
-        """
-        if num_workers == 0:
-            for now in range(step, num_steps):
-                yield self.batch(now)
-            return
-        pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
-        waiting: deque[Future[Batch]] = deque()
-        try:
-            for following in range(step, num_steps):
-                waiting.append(pool.submit(self.batch, following))
-                if len(waiting) > num_workers + BATCHES_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _sample(
-        self, step: int, index: int
-    ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_]]:
-        """Return image (C, *P), labels (*P) and annotated classes (K,) of one sample."""
+    def sample(self, step: int, index: int) -> ReadSample:
+        """Return one sample, drawn and read but not changed: the same for every call."""
         rng = stream(*self._place, step, index)
         case_id = self._case_ids[int(rng.integers(len(self._case_ids)))]
-        try:
-            return self._cut(rng, case_id, index)
-        except (OSError, RuntimeError) as error:
-            raise TrainingError(
-                found=f"case {case_id!r} cannot be read while training: {error}",
-                expected="the prepared case as it was written",
-                fix="delete the prepared cases and run `autoseg preprocess`, then train again",
-            ) from error
-        except Exception as error:
-            error.add_note(f"in sample {index} of step {step}, case {case_id!r}")
-            raise
+        with _named(step, index, case_id):
+            return self._read_sample(rng, case_id, index)
 
-    def _cut(
-        self, rng: np.random.Generator, case_id: str, index: int
-    ) -> tuple[NDArray[np.float32], NDArray, NDArray[np.bool_]]:
-        """Return one sample of a case: draw where and how, read that box, apply."""
+    def _read_sample(self, rng: np.random.Generator, case_id: str, index: int) -> ReadSample:
+        """Return one sample of a case: draw where and how, and read that box."""
         plan = self._configuration
         recipe = plan.recipe
         place = self._draw_place(rng, case_id, index)
@@ -175,20 +224,13 @@ class Batches:
         )
         mixed = [self._donor(rng, mix, case_id, index) for mix in augmentation.mixes]
         box = augmentation.source_box(place.start[leading:], plan.patch_size)
-        image, labels = augmentation.apply(
+        sample = Sample(
+            augmentation,
             *self._read(place, box),
-            plan.patch_size,
-            masked_channels=[i for i, item in enumerate(recipe.channels) if item.use_mask],
-            donors=[None if other is None else other[1] for other in mixed],
+            donors=tuple(None if other is None else other[1] for other in mixed),
         )
-        sources = [case_id, *(other[0].case_id for other in mixed if other is not None)]
-        return image, labels, self._annotated(sources)
-
-    def _annotated(self, case_ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Return the classes (K,) that all of the cases annotate which a patch is made of."""
-        everything = np.ones(len(self._labels.names), np.bool_)
-        known = [self._known.get(case_id, everything) for case_id in case_ids]
-        return np.logical_and.reduce(known)
+        others = [other[0].case_id for other in mixed if other is not None]
+        return ReadSample(sample, (case_id, *others))
 
     def _read(self, place: Place, box: Box) -> tuple[NDArray[np.float32], NDArray]:
         """Return image (C, *S) and labels (*S) of a box of the network's axes at a place."""
@@ -276,6 +318,46 @@ class Batches:
         return np.unravel_index(int(locations[rng.integers(locations.size)]), shape)
 
 
+def ahead(
+    make: Callable[[int], T], step: int, num_steps: int, num_workers: int
+) -> Generator[T, None, None]:
+    """Yield what `make` returns for steps `step` to `num_steps` - 1, made ahead by threads.
+
+    No threads (0) make each when it is asked for. Closing the generator ends the threads.
+    """
+    if num_workers == 0:
+        for now in range(step, num_steps):
+            yield make(now)
+        return
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
+    waiting: deque[Future[T]] = deque()
+    try:
+        for following in range(step, num_steps):
+            waiting.append(pool.submit(make, following))
+            if len(waiting) > num_workers + BATCHES_AHEAD:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _named(step: int, index: int, case_id: str) -> Iterator[None]:
+    """Say of an error which sample of which case it is about."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(
+            found=f"case {case_id!r} cannot be read while training: {error}",
+            expected="the prepared case as it was written",
+            fix="delete the prepared cases and run `autoseg preprocess`, then train again",
+        ) from error
+    except Exception as error:
+        error.add_note(f"in sample {index} of step {step}, case {case_id!r}")
+        raise
+
+
 def is_forced(index: int, batch_size: int, foreground_fraction: float) -> bool:
     """Return whether a sample lies around foreground: the last of a batch do, as in nnU-Net."""
     return index >= round(batch_size * (1 - foreground_fraction))
@@ -305,7 +387,7 @@ def draw_start(
 class _Cases:
     """A store whose first cases are kept in memory, as far as they fit."""
 
-    def __init__(self, store: CaseStore, cache_bytes: int) -> None:
+    def __init__(self, store: PreparedCases, cache_bytes: int) -> None:
         self.store = store
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
@@ -320,10 +402,14 @@ class _Cases:
         num_bytes = _num_bytes(image) + _num_bytes(labels)
         with self._lock:
             if case_id not in self._kept and num_bytes <= self._free_bytes:
-                self._kept[case_id] = (np.asarray(image[:]), np.asarray(labels[:]))
+                self._kept[case_id] = (_whole(image), _whole(labels))
                 self._free_bytes -= num_bytes
             return self._kept.get(case_id, (image, labels))
 
 
 def _num_bytes(stored: Stored) -> int:
     return math.prod(stored.shape) * stored.dtype.itemsize
+
+
+def _whole(stored: Stored) -> NDArray:
+    return np.asarray(stored[(slice(None),) * len(stored.shape)])

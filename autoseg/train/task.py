@@ -3,8 +3,9 @@
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
+import torch
 from torch import nn
 
 from autoseg.dataset.annotated import known_classes
@@ -16,22 +17,32 @@ from autoseg.train.denoising import (
     denoising_batches,
     initial_weights,
 )
+from autoseg.train.device_batches import DeviceBatches
 from autoseg.train.job import FoldJob
 from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import Learner
+from autoseg.train.origin import read_settings
 from autoseg.train.sampling import Batch, Batches
+
+
+class WaitingBatch(Protocol):
+    """A batch that is not yet where it is needed."""
+
+    def on(self, execution: Execution) -> Batch:
+        """Return the batch on a device, ready for the network."""
+        ...
 
 
 class BatchSource(Protocol):
     """The batches of a run, each a pure function of its step."""
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> WaitingBatch:
         """Return the batch of a step."""
         ...
 
     def stream_from(
         self, step: int, num_steps: int, num_workers: int
-    ) -> Generator[Batch, None, None]:
+    ) -> Generator[WaitingBatch, None, None]:
         """Yield the batches of steps `step` to `num_steps` - 1, made ahead by threads."""
         ...
 
@@ -49,9 +60,20 @@ class Task:
     """What a checkpoint holds besides what a resumed run needs."""
 
 
-def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches:
+def augmentation_place(job: FoldJob) -> Literal["workers", "device"]:
+    """Return what changes the patches of a fold: as begun, else as planned, else by its device."""
+    settings = read_settings(job)
+    if settings is not None:
+        return settings.augment_on
+    if job.objective == "denoising":
+        return "workers"  # its noise comes on top, drawn on the processor
+    planned = job.planned.training.augmentation.place
+    return planned or ("device" if torch.device(job.device).type == "cuda" else "workers")
+
+
+def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches | DeviceBatches:
     """Return patches with their labels."""
-    return Batches(
+    batches = Batches(
         job.store,
         job.train_cases,
         job.planned,
@@ -65,6 +87,9 @@ def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches:
             if case.annotated is not None
         },
     )
+    if augmentation_place(job) == "workers":
+        return batches
+    return DeviceBatches(batches, torch.device(job.device).type)
 
 
 TASKS = MappingProxyType(

@@ -21,7 +21,7 @@ def test_cutmix_takes_image_and_labels_of_the_same_voxels(plan, shape):
     mixing = plan.revised(cutmix_probability=1.0, cutmix_fraction=(0.3, 0.3))
     (mix,) = draw_mixes(np.random.default_rng(1), mixing, shape, 3)
 
-    mix.apply(image, labels, donor)
+    mix.cut(donor).paste(image, labels)
 
     taken = (image != before).all(axis=0)
     assert taken.mean() == pytest.approx(0.3, abs=0.06)
@@ -39,7 +39,7 @@ def test_one_whole_object_is_pasted_with_its_labels(shape):
     corner = tuple(slice(0, 2) for _ in shape)
     donor.labels[middle] = donor.labels[corner] = 2
 
-    CopyPaste((2,)).apply(image, labels, donor)
+    CopyPaste((2,)).cut(donor).paste(image, labels)
 
     expected = np.zeros(shape, bool)
     expected[middle] = True
