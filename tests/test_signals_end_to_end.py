@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from autoseg.cli.main import main
-from autoseg.runtime.images import Geometry, Image, read_labels, write_image, write_labels
+from autoseg.runtime.images import (
+    Geometry,
+    Image,
+    read_image,
+    read_labels,
+    write_image,
+    write_labels,
+)
 from autoseg.seeds import stream
 from autoseg.workspace import Workspace
 
@@ -79,6 +86,31 @@ def test_the_artifact_alone_reads_the_same_files(trained):
     assert main(["predict", str(place.model), str(unseen / "images"), "-o", str(root / "o")]) == 0
     own, other = (read_labels(root / name / "beat0.csv").array for name in ("out", "o"))
     assert (own == other).mean() > 0.99
+
+
+def write_record(folder, name, signal):
+    """Write a WFDB record of one lead, "ii", in thousandths."""
+    folder.mkdir()
+    header = f"{name} 1 {1 / STEP_S:g} {len(signal)}\n{name}.dat 16 1000(0)/mV 16 0 0 0 0 ii\n"
+    (folder / f"{name}.hea").write_text(header)
+    np.round(1000 * signal).astype("<i2").tofile(folder / f"{name}.dat")
+
+
+def test_records_are_predicted_like_their_tables(trained, capsys):
+    pytest.importorskip("wfdb", reason="needs the extra signals")
+    root, place = trained
+    unseen = write_beats(root / "recorded", num_cases=1, seed=3) / "images"
+    write_record(root / "records", "r", read_image([unseen / "beat0.csv"]).array[0])
+    (root / "records" / "broken.hea").write_text("broken 1 250 10\nbroken.dat 16 1\n")
+    out = root / "from_records"
+    assert main(["predict", str(place.model), str(root / "records"), "-o", str(out)]) == 2
+    shown = "".join(capsys.readouterr())
+    assert "1 predicted, 0 there already, 1 failed" in shown
+    assert "broken.hea cannot be read" in shown
+    assert main(["predict", str(place.model), str(unseen), "-o", str(out)]) == 0
+    table, record = (out / name for name in ("beat0.csv", "r_ii.csv"))
+    assert record.read_text(encoding="utf-8").startswith("t,label\n")
+    assert (read_labels(table).array == read_labels(record).array).mean() > 0.99
 
 
 def test_a_signal_without_times_is_not_stretched_but_refused(trained, capsys):

@@ -2,7 +2,9 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from autoseg.cli.progress import LINE_INTERVAL_S
 
 if TYPE_CHECKING:
     from autoseg.runtime.cases import Outcome
+    from autoseg.runtime.manifest import Manifest
 
 
 def predict(
@@ -42,24 +45,24 @@ def predict(
     """Segment images with a trained model; one bad file never stops the rest."""
     from autoseg.export.backend import find_artifact, open_model, parse_effort
     from autoseg.runtime.cases import refuse_missing
+    from autoseg.runtime.manifest import load_manifest
     from autoseg.runtime.missing import parse_missing
     from autoseg.runtime.runner import PredictOptions, predict_files
 
     start = time.perf_counter()
     refuse_missing(inputs)
     chosen = parse_effort(effort, mirroring=not no_tta)
-    absent = missing or []
-    with find_artifact(model) as folder:
+    with find_artifact(model) as folder, TemporaryDirectory(prefix="autoseg-") as place:
+        manifest = load_manifest(folder)
+        absent = parse_missing(manifest, missing or [])
+        files, failed = _readable(inputs, manifest, absent, Path(place))
         opened, used = open_model(
-            folder, backend, device=device, inputs=inputs, effort=chosen, missing=absent
+            folder, backend, device=device, inputs=files, effort=chosen, missing=absent
         )
         choice = PredictOptions(
-            effort=chosen,
-            probabilities=probabilities,
-            overwrite=overwrite,
-            missing=parse_missing(opened.manifest, absent),
+            effort=chosen, probabilities=probabilities, overwrite=overwrite, missing=absent
         )
-        summary = predict_files(opened, inputs, output, choice, _Progress())
+        summary = predict_files(opened, files, output, choice, _Progress(), failed)
     seconds = time.perf_counter() - start
     if json_:
         print_json({**summary.to_dict(), "backend": used, "seconds": round(seconds, 3)})
@@ -72,6 +75,17 @@ def predict(
             print("what was there is of the same model; --overwrite predicts it again")
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
+
+
+def _readable(
+    inputs: list[Path], manifest: "Manifest", missing: Sequence[int], folder: Path
+) -> "tuple[Sequence[Path], Sequence[Outcome]]":
+    """Return the inputs as the runtime reads them, and what could not be made so."""
+    if manifest.dimensions != 1:
+        return inputs, ()
+    from autoseg.pipeline.recordings import tables_of
+
+    return tables_of(inputs, manifest, missing, folder)
 
 
 class _Progress:

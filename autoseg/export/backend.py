@@ -23,7 +23,6 @@ from autoseg.runtime.manifest import (
     load_manifest,
     parse_manifest,
 )
-from autoseg.runtime.missing import parse_missing
 from autoseg.runtime.model import (
     BALANCED,
     EFFORTS,
@@ -189,12 +188,17 @@ def open_model(
     device: str,
     inputs: Sequence[Path],
     effort: Effort = BALANCED,
-    missing: Sequence[str] = (),
+    missing: Sequence[int] = (),
 ) -> tuple[Model, Backend]:
-    """Return an artifact with the backend that suits the work, and that backend."""
+    """Return an artifact with the backend that suits the work, and that backend.
+
+    Parameters
+    ----------
+    missing
+        Channels whose files need not be among the inputs (see `parse_missing`).
+    """
     manifest = load_manifest(folder)
-    absent = parse_missing(manifest, missing)
-    cases, _ = find_cases(inputs, manifest.channel_files, len(manifest.channels), absent)
+    cases, _ = find_cases(inputs, manifest.channel_files, len(manifest.channels), missing)
     num_cases = len(cases)
     backend = choose_backend(manifest, wanted, device=device, num_cases=num_cases, effort=effort)
     if backend == "torch-bf16" and not _multiplies_bf16():

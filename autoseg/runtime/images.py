@@ -185,7 +185,8 @@ def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
     if ending in PICTURE_FORMATS:
         _write(path, lambda temporary: pictures.write(temporary, labels))
     else:
-        write = _format(path).write
+        form = _format(path)
+        write = signals.write_labels if form is signals else form.write
         _write(path, lambda temporary: write(temporary, labels, geometry))
 
 

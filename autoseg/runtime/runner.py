@@ -48,6 +48,7 @@ def predict_files(
     output: Path,
     options: PredictOptions,
     on_case: Callable[[Outcome, int, int], None] = lambda *_: None,
+    failed: Sequence[Outcome] = (),
 ) -> Summary:
     """Predict files and folders into `output`; a case that fails does not stop the others.
 
@@ -57,6 +58,8 @@ def predict_files(
     ----------
     on_case
         Called after each case with its outcome, how many are finished, and how many there are.
+    failed
+        Cases that came to nothing before: they are told and counted with the others.
 
     Raises
     ------
@@ -65,17 +68,18 @@ def predict_files(
         these options, has not made.
     """
     manifest = model.manifest
-    cases, failed = find_cases(
+    cases, unfit = find_cases(
         inputs, manifest.channel_files, len(manifest.channels), options.missing
     )
     cases, refused = check_outputs(cases, output)
+    known = [*failed, *unfit, *refused]
     maker = describe_maker(manifest, options.effort, options.missing)
     targets = _Targets(model, output, options, maker)
     refuse_foreign(output, [path for case in cases for path in targets.kept(case)], targets.maker)
     _make_folder(output)
-    total = len(cases) + len(failed) + len(refused)
+    total = len(cases) + len(known)
     outcomes: list[Outcome] = []
-    for outcome in _outcomes([*failed, *refused], cases, targets):
+    for outcome in _outcomes(known, cases, targets):
         outcomes.append(outcome)
         on_case(outcome, len(outcomes), total)
     return Summary(tuple(outcomes))
@@ -187,6 +191,13 @@ def _predict_case(
 
 
 def _make_folder(folder: Path) -> None:
+    if folder.is_file():
+        stem = folder.name.partition(".")[0]
+        raise AutosegError(
+            found=f"{folder} is a file",
+            expected="a folder: each image gets a file of its name there",
+            fix=f"name a folder instead, for example {folder.with_name(stem + '_labels')}",
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

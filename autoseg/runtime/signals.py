@@ -3,6 +3,7 @@
 Letters in shapes: C channels, L samples.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from .geometry import Extent, Geometry, Image
 
 TIME_NAMES = ("t", "time", "seconds", "t_s", "time_s", "t (s)", "time (s)")
 """A first column of such a name holds the times of the samples, in seconds."""
+LABEL_NAME = "label"
+"""Names the column of classes in a table of labels."""
 DELIMITERS = (",", ";", "\t")
 RECORDS = (".hea", ".dat", ".edf")
 """Endings of recordings in formats of medical devices, which are not read here."""
@@ -46,10 +49,15 @@ def read_extent(path: Path) -> Extent:
     return Extent(len(array), array.shape[1:], (1.0,), "pixel")
 
 
-def write(path: Path, array: NDArray, geometry: Geometry) -> None:
+def write(path: Path, array: NDArray, geometry: Geometry, names: Sequence[str] = ()) -> None:
     """Write (L,) or (C, L) numbers; a table gets one column a channel.
 
     Where samples have a distance in seconds, a table begins with names and a column of times.
+
+    Parameters
+    ----------
+    names
+        Of a table's channels; without, those of a table with times are numbered.
     """
     if array.ndim - (array.ndim > len(geometry.spacing)) != 1:
         raise AutosegError(
@@ -58,9 +66,14 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
             fix="use another format, e.g. TIFF or NIfTI",
         )
     if path.suffix.lower() == ".csv":
-        _write_table(path, np.atleast_2d(array), geometry)
+        _write_table(path, np.atleast_2d(array), geometry, names)
     else:
         np.save(path, array, allow_pickle=False)
+
+
+def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
+    """Write (L,) values of classes; the column of a table is named."""
+    write(path, labels, geometry, (LABEL_NAME,))
 
 
 def refuse_record(path: Path) -> None:
@@ -76,7 +89,8 @@ def refuse_record(path: Path) -> None:
     raise AutosegError(
         found=f"{path}: a recording in a format that only a package of its own reads",
         expected="a signal in a table (.csv) with a first column t of times in seconds, or in .npy",
-        fix="convert it; with the package wfdb, for the lead i of 1.hea: "
+        fix="predict WFDB records by `autoseg predict` with autoseg-unet[signals], or convert "
+        "them; with the package wfdb, for the lead i of 1.hea: "
         "import numpy, wfdb; r = wfdb.rdrecord('1', channel_names=['i']); "
         "t = numpy.arange(r.sig_len) / r.fs; "
         "numpy.savetxt('1_i.csv', numpy.c_[t, r.p_signal], delimiter=',', header='t,i', "
@@ -84,17 +98,18 @@ def refuse_record(path: Path) -> None:
     )
 
 
-def _write_table(path: Path, array: NDArray, geometry: Geometry) -> None:
+def _write_table(path: Path, array: NDArray, geometry: Geometry, names: Sequence[str]) -> None:
     """Write (C, L) numbers as columns, after their times in seconds where these are known."""
     forms = ["%d" if array.dtype.kind in "iu" else "%.9g"] * len(array)
-    columns, names = list(array), ""
+    columns = list(array)
     if geometry.unit == "s":
         columns = [np.arange(array.shape[1]) * geometry.spacing[0], *columns]
         forms = ["%.12g", *forms]
-        names = ",".join([TIME_NAMES[0], *(f"channel {index}" for index in range(len(array)))])
+        names = names or [f"channel {index}" for index in range(len(array))]
+        names = [TIME_NAMES[0], *names]
     with path.open("w", encoding="utf-8") as file:
         if names:
-            file.write(names + "\n")
+            file.write(",".join(names) + "\n")
         np.savetxt(file, np.column_stack(columns), fmt=forms, delimiter=",")
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from autoseg.errors import AutosegError
 from autoseg.export import backend
-from autoseg.export.backend import choose_backend, find_artifact, parse_effort
+from autoseg.export.backend import choose_backend, find_artifact, open_model, parse_effort
 from autoseg.export.bundle import list_files, write_zip
 from autoseg.export.members import describe_member
 from autoseg.export.threads import ThreadChoice
@@ -161,3 +161,24 @@ def test_the_faster_thread_count_is_kept_and_the_other_tried_now_and_then():
         used.append(choice.count)
         choice.learn(used[-1], cost[used[-1]])
     assert used[-60:].count(1) > 50
+
+
+def test_cases_are_counted_without_the_files_of_missing_channels(manifest, tmp_path, monkeypatch):
+    (item,) = manifest.configurations
+    channels = tuple(replace(item.recipe.channels[0], name=name) for name in ("CT", "PET"))
+    item = replace(item, recipe=replace(item.recipe, channels=channels))
+    both = replace(manifest, channels=("CT", "PET"), configurations=(item,))
+    folder = write(tmp_path / "model", both)
+    for name in ("a_0001.nii.gz", "b_0001.nii.gz"):
+        (tmp_path / name).touch()
+    counted = []
+
+    def choose(*_, num_cases, **__):
+        counted.append(num_cases)
+        return "onnx"
+
+    monkeypatch.setattr(backend, "choose_backend", choose)
+    monkeypatch.setattr(backend, "Model", lambda *_: None)
+    for missing in ((), (0,)):
+        open_model(folder, "auto", device="cpu", inputs=[tmp_path], missing=missing)
+    assert counted == [0, 2]

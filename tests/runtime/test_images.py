@@ -495,8 +495,23 @@ def test_tables_keep_the_times_of_their_samples(tmp_path):
     np.testing.assert_allclose(read.array, signal, rtol=1e-7)
     assert read.geometry.spacing == pytest.approx((0.002,))
     assert read.geometry.unit == "s"
-    images.write_labels(tmp_path / "b.csv", np.array([0, 2, 2], np.uint8), geometry)
-    assert (tmp_path / "b.csv").read_text() == "t,channel 0\n0,0\n0.002,2\n0.004,2\n"
+
+
+@pytest.mark.parametrize(
+    ("geometry", "text"),
+    [
+        (Geometry((0.002,), unit="s"), "t,label\n0,0\n0.002,2\n0.004,2\n"),
+        (Geometry((1.0,), unit="pixel"), "label\n0\n2\n2\n"),
+    ],
+    ids=["with times", "without"],
+)
+def test_tables_name_their_labels(tmp_path, geometry, text):
+    path = tmp_path / "b.csv"
+    images.write_labels(path, np.array([0, 2, 2], np.uint8), geometry)
+    assert path.read_text() == text
+    read = images.read_labels(path)
+    assert read.array.tolist() == [[0, 2, 2]]
+    assert read.geometry.unit == geometry.unit
 
 
 def test_a_folder_gives_its_tables_only_where_it_has_no_images(tmp_path):

@@ -484,6 +484,15 @@ def test_an_output_folder_that_cannot_be_made_is_told(artifact, images, tmp_path
         predict(artifact, [images], tmp_path / "file" / "out")
 
 
+def test_a_file_in_place_of_the_output_folder_is_told(artifact, images, tmp_path):
+    file = tmp_path / "case.nii.gz"
+    file.write_bytes(b"")
+    with pytest.raises(AutosegError, match="is a file") as caught:
+        predict(artifact, [images], file)
+    assert str(tmp_path / "case_labels") in caught.value.fix
+    assert predict(artifact, [images], tmp_path / "case_labels").exit_code == 0
+
+
 def add_verification(artifact: Path, *, correct: bool) -> None:
     (artifact / "verification").mkdir()
     names = ("verification/image_0000.nii.gz", "verification/expected.nii.gz")

@@ -30,6 +30,7 @@ from autoseg.runtime.recipe import Labels
 IMAGES = "images"
 LABELS = ("labels", "masks")
 HEADER = ".hea"
+RECORD_FILES = (HEADER, ".dat")
 TABLES = (TABLE_FORMAT, ".npy")
 MAX_FOLDERS, MAX_FILES = 20, 100
 """So much is looked at to tell whether a folder holds signals."""
@@ -57,6 +58,36 @@ def find_cases(root: Path, spec: DatasetSpec) -> Layout:
         The package wfdb is missing. Records that make no sense are returned as problems.
     """
     return _find_records(root, spec) if _has_records(root) else _find_tables(root, spec)
+
+
+def find_header(path: Path) -> Path | None:
+    """Return the header of the record that a file is part of, or None: it belongs to none."""
+    header = path.with_suffix(HEADER)
+    return header if path.suffix.lower() in RECORD_FILES and header.is_file() else None
+
+
+def read_leads(path: Path) -> list[tuple[str, Image]]:
+    """Return the leads of a record with their names, each in its physical unit, (1, L).
+
+    Parameters
+    ----------
+    path
+        Its header.
+
+    Raises
+    ------
+    DatasetError
+        The package wfdb is missing, or the record is unreadable.
+    """
+    wfdb = load_package("wfdb", "signals")
+    try:
+        record = wfdb.rdrecord(_record(path))
+        rows = record.p_signal.T[:, None].astype(np.float32)  # (leads, 1, L)
+        names = _lead_names(record)
+    except Exception as error:  # whatever the package raises
+        raise _unreadable(path, error) from error
+    place = _geometry(record.fs)
+    return [(name, Image(row, place)) for name, row in zip(names, rows, strict=True)]
 
 
 def read_image(dataset: Dataset, case: Case) -> Image:
@@ -257,7 +288,7 @@ def _unreadable(path: Path, error: Exception) -> DatasetError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return DatasetError(
         found=f"{path} cannot be read: {lines[-1]}",
-        expected="a whole WFDB record with its annotations",
+        expected="a whole WFDB record with its signals and annotations",
         fix="copy the files of the record again",
     )
 
