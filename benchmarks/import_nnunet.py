@@ -3,6 +3,8 @@
 python benchmarks/import_nnunet.py FOLDER IMAGES --nnunet-python NNUNET
 
 FOLDER is what nnU-Net has trained (TRAINER__PLANS__CONFIGURATION), IMAGES a folder of raw images.
+Equal labels say little where hardly any voxel is foreground: how many are is printed besides.
+`benchmarks/train_nnunet.py` makes such a FOLDER in minutes, of a plain or a residual network.
 """
 
 import argparse
@@ -109,16 +111,23 @@ def report(title: str, manifest: Manifest, expected: Path, found: Path) -> float
     equal = sum(int((a == b).sum()) for a, b in pairs)
     total = sum(a.size for a, _ in pairs)
     worst = min(float((a == b).mean()) for a, b in pairs)
+    foreground = sum(int((a > 0).sum()) for a, _ in pairs)
     dice = ", ".join(
         f"{name} {_dice(pairs, value):.4f}"
         for name, value in zip(manifest.labels.names[1:], manifest.labels.values[1:], strict=True)
     )
     print(
         f"{title}: {len(pairs)} cases, {equal} of {total} voxels equal ({equal / total:.5%}, "
-        f"worst case {worst:.5%}); Dice between the two: {dice}",
+        f"worst case {worst:.5%}); nnU-Net finds {foreground} voxels of foreground, of which "
+        f"{_equal_foreground(pairs)} are equal; Dice between the two: {dice}",
         flush=True,
     )
     return equal / total
+
+
+def _equal_foreground(pairs: Sequence[tuple[NDArray, NDArray]]) -> int:
+    """Return how many foreground voxels of the first of each pair have the second's value."""
+    return sum(int(((a > 0) & (a == b)).sum()) for a, b in pairs)
 
 
 def _dice(pairs: Sequence[tuple[NDArray, NDArray]], value: int) -> float:

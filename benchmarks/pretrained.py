@@ -2,10 +2,12 @@
 
 `python benchmarks/pretrained.py DATASET --spec SPEC --steps 150 --encoder tf_efficientnet_lite0
 --weights FILE` trains both, in turn for each seed, and prints both and their difference. Plan,
-patches, batches and normalisation are the same; batch norm is frozen where it was trained.
+patches, batches and normalisation are the same, and batch norm learns in both: the weights alone
+differ. `--results FILE` keeps a line of JSON for each training.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
 import time
@@ -49,6 +51,7 @@ def run(arguments: argparse.Namespace, weights: str, seed: int) -> Run:
                 overrides=(
                     f"{network}.backbone={arguments.encoder}",
                     f"{network}.weights={weights}",
+                    f"{network}.backbone.frozen_norm=false",
                     "num_threads=1",
                     *arguments.set,
                 ),
@@ -81,6 +84,13 @@ def _train(arguments: argparse.Namespace, workspace: Workspace) -> Run:
     return Run(summary.foreground.dice.mean or 0.0, time.monotonic() - started)
 
 
+def _keep(arguments: argparse.Namespace, name: str, seed: int, found: Run) -> None:
+    """Add a line with what one training gave."""
+    row = {"dataset": arguments.data.name, "weights": name, "seed": seed, "steps": arguments.steps}
+    with arguments.results.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row | found._asdict()) + "\n")
+
+
 def main() -> None:
     """Train with and without pretrained weights and print the comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,13 +103,15 @@ def main() -> None:
     parser.add_argument("--validated", type=int, default=30, help="about so many cases")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--set", nargs="+", default=[], help="further KEY=VALUE of the plan")
+    parser.add_argument("--results", type=Path, help="a file that gains one line a training")
     arguments = parser.parse_args()
     differences = []
     for seed in arguments.seeds:
-        runs = {
-            name: run(arguments, weights, seed)
-            for name, weights in (("pretrained", arguments.weights), ("random", NO_WEIGHTS))
-        }
+        runs = {}
+        for name, weights in (("pretrained", arguments.weights), ("random", NO_WEIGHTS)):
+            runs[name] = run(arguments, weights, seed)
+            if arguments.results:
+                _keep(arguments, name, seed, runs[name])
         difference = runs["pretrained"].dice - runs["random"].dice
         differences.append(difference)
         shown = ", ".join(f"{k} {v.dice:.4f} ({v.seconds:.0f} s)" for k, v in runs.items())

@@ -1,7 +1,9 @@
 """The two commands, from a folder of images and masks to a model, a report and predictions."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +22,8 @@ from autoseg.workspace import Workspace
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
 STEPS = "150"
+PATIENCE_S = 1200
+"""Even a busy machine ends a training of few steps within this."""
 
 
 def rename(root, old, new):
@@ -109,6 +113,30 @@ def test_pictures_go_through_both_commands(tmp_path):
     assert set(values) <= {0, 1}
 
 
+def test_valid_convolutions_see_volumes_from_training_to_prediction(tmp_path):
+    data = write_spheres(tmp_path / "spheres", num_cases=4, seed=0, shape=(13, 18, 16))
+    settings = {
+        "network.stages": small_stages(),
+        "network.decoder_convs": "1",
+        "network.padding": "valid",
+        "patch_size": "18,18,18",
+    }
+    place = Workspace(tmp_path / "v.autoseg")
+    words = [f"--set=3d_fullres.{key}={value}" for key, value in settings.items()]
+    assert main(["plan", str(data), "-w", str(place.root), "--planner", "nnunet", *words]) == 0
+    command = ["train", "-w", str(place.root), "--steps", "40", "--folds", "0"]
+    assert main([*command, "--configurations", "3d_fullres"]) == 0
+    out = tmp_path / "out"
+    assert main(["predict", str(place.model), str(data / "imagesTr"), "-o", str(out)]) == 0
+    validated = place.fold("3d_fullres", "0").validation
+    paths = sorted(validated.glob("*.nii.gz"))
+    assert paths
+    for path in paths:
+        ours, wanted = (read_labels(folder / path.name).array for folder in (out, validated))
+        assert wanted.any()
+        assert (ours == wanted).mean() > 0.999
+
+
 def test_a_stopped_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     data = write_spheres(tmp_path / "spheres", num_cases=4, seed=0)
     once, stopped = tmp_path / "once.autoseg", tmp_path / "stopped.autoseg"
@@ -128,9 +156,55 @@ def test_a_stopped_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-def train_command(workspace):
+def test_a_killed_training_that_began_with_a_model_ends_with_the_same_weights(tmp_path):
+    data = write_spheres(tmp_path / "spheres", num_cases=4, seed=0, shape=(10, 12, 12))
+    first, once, killed = (tmp_path / f"{name}.autoseg" for name in ("first", "once", "killed"))
+    stages = f"--set=3d_fullres.network.stages={small_stages()}"
+    plan = ["plan", str(data), "--planner", "nnunet", stages, "--folds", "2", "-w"]
+    assert main([*plan, str(first)]) == 0
+    assert subprocess.run(train_command(first, 5), timeout=PATIENCE_S, check=False).returncode == 0
+    assert main([*plan, str(once)]) == 0
+    shutil.copytree(once, killed)
+    begun = ["--init", str(first)]
+    command = [*train_command(once, 40), *begun]
+    assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode == 0
+    command, fold = [*train_command(killed, 40), *begun], Workspace(killed).fold("3d_fullres", "0")
+    # Before there is a checkpoint, then when one has been written, then beyond it.
+    for ending, step in ((signal.SIGKILL, 3), (signal.SIGTERM, 10), (signal.SIGKILL, 20)):
+        process = subprocess.Popen(command, start_new_session=True)
+        _wait_for_step(fold.metrics, step, process)
+        if ending == signal.SIGKILL:
+            os.killpg(process.pid, ending)  # a power cut ends all processes at once
+        else:
+            process.send_signal(ending)
+        process.wait(timeout=PATIENCE_S)
+        assert not fold.final.exists()
+    assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode == 0
+    steps = [json.loads(line)["step"] for line in fold.metrics.read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    ours, theirs = (weights_of(Workspace(root)) for root in (once, killed))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def small_stages():
+    """Return two stages of a 3D network that is fast to train, as JSON."""
+    return json.dumps(
+        [
+            {
+                "features": 4 * stride,
+                "kernel_size": [3] * 3,
+                "strides": [stride] * 3,
+                "num_blocks": 1,
+            }
+            for stride in (1, 2)
+        ]
+    )
+
+
+def train_command(workspace, steps=60):
     command = [str(Path(sys.executable).parent / "autoseg"), "train", "-w", str(workspace)]
-    return [*command, "--steps", "60", "--folds", "0", "--configurations", "3d_fullres"]
+    return [*command, "--steps", str(steps), "--folds", "0", "--configurations", "3d_fullres"]
 
 
 def weights_of(place):
@@ -146,3 +220,13 @@ def _wait_for_settings(place, process):
             time.sleep(1.0)
             return
         time.sleep(0.1)
+
+
+def _wait_for_step(metrics, step, process):
+    """Wait until the fold has logged a step."""
+    until = time.monotonic() + PATIENCE_S
+    while process.poll() is None and time.monotonic() < until:
+        lines = metrics.read_text().splitlines() if metrics.exists() else []
+        if any(json.loads(line)["step"] >= step for line in lines[:-1]):
+            return
+        time.sleep(0.02)
