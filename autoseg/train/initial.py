@@ -12,7 +12,7 @@ from torch import Tensor
 
 from autoseg.errors import TrainingError, counted
 
-HEADS, BACKBONE = "heads.", "backbone."
+HEADS, BACKBONE, ENCODER = "heads.", "backbone.", "encoder"
 CONVOLUTION_AXES = 3
 """Fewest axes of a convolution's weights."""
 PRESENCE = "presence of "
@@ -109,6 +109,16 @@ def transfer(
     if not has_common:
         raise _nothing_in_common(rows)
     return Transfer(weights, tuple(rows))
+
+
+def encoder_widths(weights: Mapping[str, Tensor]) -> dict[int, int]:
+    """Return the features of each stage of an encoder: what its last convolution gives."""
+    widths: dict[int, int] = {}
+    for name, tensor in weights.items():
+        first, _, rest = name.partition(".")
+        if first == ENCODER and tensor.ndim >= CONVOLUTION_AXES:
+            widths[int(rest.partition(".")[0])] = len(tensor)
+    return widths
 
 
 def _layers(weights: Mapping[str, Tensor]) -> dict[str, Group]:

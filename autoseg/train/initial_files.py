@@ -21,7 +21,7 @@ from autoseg.runtime.manifest import (
     load_manifest,
     parse_manifest,
 )
-from autoseg.train.initial import InitialWeights, Transfer, transfer
+from autoseg.train.initial import ENCODER, InitialWeights, Transfer, encoder_widths, transfer
 from autoseg.train.loop import Learner
 from autoseg.train.nnunet import CHECKPOINT, FOLD, ZIP_ERRORS, is_nnunet, load_nnunet, opened
 from autoseg.train.records import InitialChoice
@@ -42,7 +42,39 @@ def choose_initial(plan: Plan, configuration: str, path: Path) -> tuple[InitialC
     source = read_initial(path, plan, configuration)
     fresh = build_network(plan.configuration(configuration).network).state_dict()
     choice = InitialChoice(source=str(path.absolute()), sha256=source.sha256)
-    return choice, fit(fresh, source, plan, configuration)
+    try:
+        return choice, fit(fresh, source, plan, configuration)
+    except TrainingError as error:
+        settings = _same_widths(source, plan, configuration)
+        if not settings:
+            raise
+        raise TrainingError(
+            found=error.found,
+            expected="a network as wide as that model's, from which it differs in nothing else",
+            fix="plan again with the features of that model, and with what was set besides: "
+            f"`autoseg plan DATASET --replan {settings}`; or leave out --init",
+        ) from None
+
+
+def _same_widths(source: InitialWeights, plan: Plan, configuration: str) -> str:
+    """Return the `--set` options with which a network fits; none if widths alone do not do it."""
+    network = plan.configuration(configuration).network
+    widths = encoder_widths(source.weights)
+    if network.backbone is not None or sorted(widths) != list(range(len(network.stages))):
+        return ""
+    stages = [stage.revised(features=widths[index]) for index, stage in enumerate(network.stages)]
+    try:
+        fresh = build_network(network.revised(stages=tuple(stages))).state_dict()
+        found = fit(fresh, source, plan, configuration)
+    except (TrainingError, ValueError):
+        return ""
+    if any(row.state == "skipped" and row.layer.startswith(ENCODER) for row in found.rows):
+        return ""
+    return " ".join(
+        f"--set {configuration}.network.stages.{index}.features={widths[index]}"
+        for index, stage in enumerate(network.stages)
+        if stage.features != widths[index]
+    )
 
 
 def fit(
