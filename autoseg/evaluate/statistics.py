@@ -117,7 +117,10 @@ def _summarise_metric(table: NDArray, draws: NDArray) -> list[MetricSummary]:
     means, resampled = defined_mean(table), _resampled_means(table, draws)
     counted = np.isfinite(table)
     overall = np.append(means, defined_mean(means))
-    spread = np.column_stack([resampled, defined_mean(resampled, axis=1)])
+    # A resample may lack all cases of a rare class. Were the class left out there, the interval
+    # would show how much classes differ, not how certain their mean is; so it keeps its own mean.
+    complete = np.where(np.isfinite(resampled), resampled, means)
+    spread = np.column_stack([resampled, defined_mean(complete, axis=1)])
     num_cases = [*counted.sum(axis=0), counted.any(axis=1).sum()]
     found = []
     for mean, column, count in zip(overall, spread.T, num_cases, strict=True):

@@ -57,6 +57,26 @@ def test_interval_is_that_of_the_mean():
     assert high == pytest.approx(values.mean() + 1.96 * error, abs=error / 3)
 
 
+@pytest.mark.parametrize("num_rare", [1, 2])
+def test_interval_of_the_mean_is_always_about_the_same_classes(num_rare):
+    # Many resamples have no case with the rare class, whose Dice is far from the other's.
+    easy = stream(0, "values").normal(0.9, 0.01, 20)
+    rare = [0.1 if index < num_rare else None for index in range(20)]
+    summary = summarise(
+        [
+            case(str(i), value, other)
+            for i, (value, other) in enumerate(zip(easy, rare, strict=True))
+        ]
+    )
+    mean, alone = summary.foreground.dice, summary.classes[0].dice
+    assert mean.low is not None
+    assert mean.high is not None
+    assert alone.low is not None
+    assert alone.high is not None
+    assert mean.low == pytest.approx((alone.low + 0.1) / 2)
+    assert mean.high == pytest.approx((alone.high + 0.1) / 2)
+
+
 def test_interval_depends_on_the_seed_alone():
     values = [0.1, 0.5, None, 0.9, 0.7]
     assert interval(values, seed=1) == interval(values, seed=1)
