@@ -13,6 +13,7 @@ from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.errors import WorkspaceError
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.plan.plan import Plan
+from autoseg.plan.search import SearchSummary
 from autoseg.record import Record
 from autoseg.runtime.manifest import MANIFEST, Manifest, load_manifest
 from autoseg.train.records import FoldResult, RunSettings
@@ -59,6 +60,7 @@ class Contents:
     """Configuration and fold: those that the budget was too short for, still without a result."""
     ensemble: Ensemble | None
     postprocessing: PostprocessingChoice | None
+    search: SearchSummary | None
     run: Content
     manifest: Manifest | None
     archive: Archive | None
@@ -97,6 +99,7 @@ def read_contents(workspace: Workspace) -> Contents:
         dropped=_read_dropped(workspace, plan, folds) if plan else (),
         ensemble=_of_plan(_load(Ensemble, workspace.ensemble), plan),
         postprocessing=_of_plan(_load(PostprocessingChoice, workspace.postprocessing), plan),
+        search=_search_of(_load(SearchSummary, workspace.search_summary), plan),
         run=_load_json(workspace.run),
         manifest=manifest,
         archive=_describe(workspace.model_zip) if manifest else None,
@@ -149,6 +152,11 @@ def _load(kind: type[R], path: Path) -> R | None:
 def _of_plan(record: Planned | None, plan: Plan | None) -> Planned | None:
     """Return a record if it belongs to this plan."""
     return record if record and plan and record.plan_digest == plan.digest() else None
+
+
+def _search_of(summary: SearchSummary | None, plan: Plan | None) -> SearchSummary | None:
+    """Return a search if it led to this plan, or begins with it."""
+    return summary if summary and plan and summary.is_of(plan) else None
 
 
 def _load_manifest(model: Path, plan: Plan | None) -> Manifest | None:

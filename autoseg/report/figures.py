@@ -89,7 +89,7 @@ def learning_curves(folds: Sequence[FoldContents]) -> Markup | None:
     panels = [panel for panel in panels if any(len(steps) for _, (steps, _) in panel[2])]
     if not panels:
         return None
-    figure, axes = _subplots(len(panels), width=8.6, height=2.7)
+    figure, axes = subplots(len(panels), width=8.6, height=2.7)
     for place, (title, key, lines) in zip(axes, panels, strict=True):
         for index, (fold, (steps, values)) in enumerate(lines):
             style = "o-" if key == "dice" else "-"
@@ -100,7 +100,7 @@ def learning_curves(folds: Sequence[FoldContents]) -> Markup | None:
             place.set_ylim(0, 1)
     if len(folds) > 1:
         axes[0].legend(ncols=2, fontsize=8.5)
-    return _svg(figure, "Learning curves")
+    return as_svg(figure, "Learning curves")
 
 
 @styled
@@ -111,7 +111,7 @@ def dice_by_class(
     table = metric_table(scores, "dice")
     if not np.isfinite(table).any():
         return None
-    figure, (axes,) = _subplots(1, width=8.6, height=0.7 + 0.5 * len(names))
+    figure, (axes,) = subplots(1, width=8.6, height=0.7 + 0.5 * len(names))
     for index in range(len(names)):
         values = table[np.isfinite(table[:, index]), index]
         _draw_row(axes, len(names) - 1 - index, values, index)
@@ -127,7 +127,7 @@ def dice_by_class(
     axes.set_xlim(left - 0.01 * (1 - left), 1 + 0.01 * (1 - left))
     axes.set_xlabel("Dice of each case; diamond and bar: mean and its 95 % interval")
     axes.grid(axis="y", visible=False)
-    return _svg(figure, "Dice by class")
+    return as_svg(figure, "Dice by class")
 
 
 def _draw_row(axes: "Axes", place: int, values: NDArray, index: int) -> None:
@@ -153,7 +153,7 @@ def _series(lines: Sequence[Mapping[str, object]], key: str) -> tuple[NDArray, N
     return points[:, 0], points[:, 1]
 
 
-def _subplots(num_columns: int, *, width: float, height: float) -> tuple["Figure", list["Axes"]]:
+def subplots(num_columns: int, *, width: float, height: float) -> tuple["Figure", list["Axes"]]:
     """Return a figure and its axes without any global state."""
     from matplotlib.figure import Figure
 
@@ -162,7 +162,7 @@ def _subplots(num_columns: int, *, width: float, height: float) -> tuple["Figure
     return figure, list(axes)
 
 
-def _svg(figure: "Figure", title: str) -> Markup:
+def as_svg(figure: "Figure", title: str) -> Markup:
     """Return a figure as an SVG element without any address in it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

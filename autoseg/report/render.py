@@ -17,6 +17,7 @@ from autoseg.report.contents import Contents, read_contents
 from autoseg.report.data import class_facts, spreads
 from autoseg.report.figures import colour
 from autoseg.report.overlays import Overlay, draw_overlays
+from autoseg.report.search import search_results
 from autoseg.report.text import FILTERS, duration, interval, number, size
 from autoseg.workspace import Workspace, write_text
 
@@ -52,7 +53,8 @@ def render_html(contents: Contents, overlays: tuple[Overlay, ...]) -> str:
     )
     environment.filters.update(FILTERS)
     environment.globals.update(colour=colour, progress=results.progress, stage_shapes=stage_shapes)
-    environment.globals.update(loss_words=loss_words)
+    environment.globals.update(loss_words=loss_words, plateau_words=results.plateau_words)
+    environment.globals.update(seconds_per_step=results.seconds_per_step, warmup=results.warmup)
     template = environment.from_string(_resource(TEMPLATE))
     return template.render(**_context(contents, overlays)).strip() + "\n"
 
@@ -95,6 +97,7 @@ def _context(contents: Contents, overlays: tuple[Overlay, ...]) -> dict[str, Any
         "postprocessed": results.postprocessed,
         "max_class_columns": results.MAX_CLASS_COLUMNS,
         "only_unscored": results.only_unscored(contents),
+        "search": search_results(contents.search) if contents.search else None,
         "training": results.configuration_training(contents),
         "overlays": overlays,
         "tiles": _tiles(contents, scored),

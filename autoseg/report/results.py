@@ -10,6 +10,9 @@ from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import METRICS, Metric, Summary, case_mean, summarise
 from autoseg.report.contents import Contents, FoldContents
 from autoseg.report.figures import dice_by_class, learning_curves
+from autoseg.report.text import number, signed
+from autoseg.train.records import FoldResult
+from autoseg.train.schedule import warmup_steps
 
 MAX_CASES = 1500
 """Rows of the table of cases; of more, the lowest Dice."""
@@ -110,6 +113,38 @@ def progress(fold: FoldContents) -> float | None:
     if fold.settings is None or not steps:
         return None
     return min(1.0, max(steps) / max(fold.settings.num_steps, 1))
+
+
+def seconds_per_step(fold: FoldContents) -> tuple[float, str] | None:
+    """Return what a step of a fold took and how that is known; None where it is not.
+
+    A finished fold's steps as they were, with all that happened between them; else as probed.
+    """
+    if fold.result is not None and fold.result.num_steps and not fold.result.ends:
+        return fold.result.train_seconds / fold.result.num_steps, "measured"
+    if fold.settings is not None and fold.settings.seconds_per_step > 0:
+        return fold.settings.seconds_per_step, "probed"
+    return None
+
+
+def warmup(fold: FoldContents, planned: int) -> int:
+    """Return how many of a fold's steps are warm-up, of so many planned."""
+    return warmup_steps(planned, fold.settings.num_steps) if fold.settings else 0
+
+
+def plateau_words(result: FoldResult, planned_steps: int | None) -> str | None:
+    """Return where and why a fold ended before its planned steps; None for one that did not."""
+    if not (result.ends and result.ends[-1].is_plateau):
+        return None
+    before, end = result.ends[-2:]
+    planned = "" if planned_steps is None else f" of {planned_steps:,} planned"
+    return (
+        f"fold {result.fold} stopped at a plateau after {result.num_steps:,} steps{planned}: "
+        f"annealed after {before.num_steps:,} steps its mean Dice was {number(before.dice, 4)}, "
+        f"after {end.num_steps:,} steps {number(end.dice, 4)}, on {len(end.cases)} whole "
+        f"validation cases (gain {signed(end.gain)}, standard error {number(end.noise, 4)}). It "
+        "stopped by cases that its score counts: the score is selected, and may be a little high."
+    )
 
 
 def _results(

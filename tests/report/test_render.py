@@ -11,9 +11,11 @@ import pytest
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.report import results
+from autoseg.report.contents import read_contents
 from autoseg.report.render import render_report
 from autoseg.runtime.recipe import KeepLargest, Region
-from autoseg.train.records import FoldResult
+from autoseg.train.records import AnnealedEnd, FoldResult, RunSettings
 from autoseg.workspace import Workspace, append_line, write_text
 
 
@@ -78,6 +80,58 @@ def test_training_that_has_begun_is_shown(plan_workspace, workspace, write_setti
     assert "training" in page.sections
     assert "results" not in page.sections
     assert page.all("svg")
+
+
+def test_speed_is_measured_of_a_finished_fold_and_not_shown_where_nothing_is_known(
+    plan_workspace, workspace, train_fold
+):
+    dataset, plan = plan_workspace()
+    name = plan.configurations[0].name
+    for fold in (0, 1):
+        train_fold(dataset, plan, workspace, name, fold)
+    folder = workspace.fold(name, "1")
+    folder.result.unlink()
+    given = RunSettings.load(folder.settings).revised(seconds_per_step=0.0)
+    folder.settings.write_text(given.to_json())
+    first, second = read_contents(workspace).folds
+    assert results.seconds_per_step(first) == (431.0 / 500, "measured")
+    assert results.seconds_per_step(second) is None
+    text = " ".join(page_of(workspace).text)
+    assert "0.86 s measured" in text
+    assert "as probed" not in text
+
+
+def test_a_fold_that_stopped_at_a_plateau_says_so_with_its_numbers(
+    plan_workspace, workspace, train_fold
+):
+    dataset, plan = plan_workspace()
+    name = plan.configurations[0].name
+    result = train_fold(dataset, plan, workspace, name, 0)
+    assert results.plateau_words(result, 500) is None
+    ends = tuple(
+        AnnealedEnd(
+            step=step,
+            num_steps=step + step // 5,
+            cases=("a", "b"),
+            case_dice=(dice, dice),
+            class_dice=(dice,),
+            gain=gain,
+            noise=noise,
+            is_plateau=is_plateau,
+            elapsed_s=1.0,
+        )
+        for step, dice, gain, noise, is_plateau in (
+            (50, 0.88, None, None, False),
+            (100, 0.881, 0.001, 0.0005, True),
+        )
+    )
+    result = result.revised(num_steps=120, ends=ends)
+    write_text(workspace.fold(name, "0").result, result.to_json())
+    text = " ".join(page_of(workspace).text)
+    assert "Fold 0 stopped at a plateau after 120 steps of 500 planned" in text
+    assert "annealed after 60 steps its mean Dice was 0.8800" in text
+    assert "gain +0.0010, standard error 0.0005" in text
+    assert "the score is selected" in text
 
 
 def test_dropped_folds_are_named_until_they_are_trained(plan_workspace, workspace, train_fold):
