@@ -37,6 +37,36 @@ class Gpu(Record):
     memory_bytes: int
 
 
+class StepSpeed(Record):
+    """How long a training step takes on one device: four constants (see `autoseg.plan.cost`)."""
+
+    device: str
+    """"cpu", or the name of a graphics processor."""
+    precision: Precision
+    num_cpus: int
+    """Those that were used."""
+    operation_s: float
+    """Seconds of an operation of a convolution."""
+    value_s: float
+    """Seconds of a feature value: what is done to each, again and again, is bound by memory."""
+    parameter_s: float
+    """Seconds of a parameter: gradient, optimiser, running average."""
+    layer_s: float
+    """Seconds of a layer that do not depend on its size: calls, threads."""
+
+
+class TrainedSpeed(Record):
+    """What the steps of one trained fold took, compared with what was expected of them."""
+
+    run: str
+    """Data set, configuration, fold and plan, for people; a run counts once."""
+    device: str
+    dimensions: int
+    precision: Precision
+    ratio: float
+    """Measured over expected; expected as without any trained fold."""
+
+
 class Machine(Record):
     """What a planner knows about the machine that will train."""
 
@@ -51,6 +81,10 @@ class Machine(Record):
     """float32 operations a second of all usable cores, in a matrix product."""
     system: str
     python: str
+    speeds: tuple[StepSpeed, ...] = ()
+    """Measured by `autoseg doctor --measure`."""
+    trained: tuple[TrainedSpeed, ...] = ()
+    """The newest trained folds, oldest first."""
 
     @property
     def device(self) -> Device:
@@ -100,23 +134,34 @@ class Machine(Record):
             fix="correct --device, or leave it out to take the best device here",
         )
 
+    def device_name(self, device: Device) -> str:
+        """Return what measurements of a device are filed under: "cpu", "mps" or a GPU's name."""
+        return self.gpus[0].name if device == "cuda" and self.gpus else device
+
     def is_like(self, other: "Machine") -> bool:
         """Return whether both are the same but for how fast they were when measured."""
-        return self.revised(flops=other.flops) == other
+        speed = {"flops": other.flops, "speeds": other.speeds, "trained": other.trained}
+        return self.revised(**speed) == other
 
     def _devices(self) -> str:
         gpus = ", ".join(gpu.name for gpu in self.gpus)
         return f"a CPU and {gpus}" if gpus else f"a CPU{' and mps' * (self.device == 'mps')}"
 
 
-def measure_machine() -> Machine:
-    """Return this machine, measured in about a quarter of a second."""
+def measure_machine(flops: float | None = None) -> Machine:
+    """Return this machine, measured in about a quarter of a second, at once where `flops` is known.
+
+    Parameters
+    ----------
+    flops
+        Of `Machine`; None: measured.
+    """
     return Machine(
         num_cpus=usable_cpus(),
         memory_bytes=usable_memory(),
         gpus=_gpus(),
         cpu_features=_cpu_features(),
-        flops=_matrix_flops(),
+        flops=_matrix_flops() if flops is None else flops,
         system=f"{platform.system()}-{platform.machine()}-{platform.release()}",
         python=platform.python_version(),
     )

@@ -9,6 +9,14 @@ from typing import NamedTuple
 
 from autoseg.record import BOTTLENECK_FACTOR, EXPANSION_FACTOR, MIN_SQUEEZED, NetworkPlan, StagePlan
 
+VECTOR_CHANNELS = 16
+"""Channels that a processor multiplies at once: a vector of 512 bits holds 16 float32 numbers, and
+kernels for reduced precision are laid out the same. Further ones of a started vector are idle."""
+
+
+BACKBONE_LAYERS = 60
+"""Convolutions of a pretrained encoder, about: a ResNet-34 has 36, an EfficientNet-B0 81."""
+
 
 class Layer(NamedTuple):
     """A convolution (or transposed convolution) with the normalisation after it."""
@@ -20,6 +28,8 @@ class Layer(NamedTuple):
     """Positions at which the weights are applied."""
     values: int
     """What it puts out for one image."""
+    lanes: int
+    """The weights as vectors hold them, with the idle places (see `VECTOR_CHANNELS`)."""
 
 
 class Block(NamedTuple):
@@ -33,8 +43,6 @@ class Block(NamedTuple):
     """Of its output."""
     stride: int
     """Voxels of its input for one of its output."""
-    reduction: int | None
-    """Of squeeze-and-excitation."""
 
 
 def stage_voxels(stages: Sequence[StagePlan], patch_size: Sequence[int]) -> list[int]:
@@ -48,22 +56,27 @@ def stage_voxels(stages: Sequence[StagePlan], patch_size: Sequence[int]) -> list
 
 def num_parameters(network: NetworkPlan) -> int:
     """Return the number of trained values of the network, heads of deep supervision included."""
-    shape = network.total_strides
-    layers = [*body_layers(network, shape), *head_layers(network, shape)]
+    layers = all_layers(network, network.patch_around((1,) * network.dimensions))
     backbone = 0 if network.backbone is None else network.backbone.parameters
     return backbone + sum(layer.weights + layer.biases + layer.norm_values for layer in layers)
 
 
 def forward_operations(network: NetworkPlan, patch_size: Sequence[int]) -> float:
-    """Return the floating-point operations of one image's forward pass (two a multiplication).
-
-    Valid convolutions are counted like padded ones, which is too many.
-    """
-    layers = [*body_layers(network, patch_size), *head_layers(network, patch_size)]
+    """Return the floating-point operations of one image's forward pass (two a multiplication)."""
     each = 0.0 if network.backbone is None else network.backbone.multiplications
-    return 2.0 * (
-        each * math.prod(patch_size) + sum(layer.weights * layer.voxels for layer in layers)
-    )
+    own = sum(layer.weights * layer.voxels for layer in all_layers(network, patch_size))
+    return 2.0 * (each * math.prod(patch_size) + own)
+
+
+def num_layers(network: NetworkPlan) -> int:
+    """Return the number of convolutions; of a pretrained encoder a typical one."""
+    own = len(all_layers(network, network.patch_around((1,) * network.dimensions)))
+    return own if network.backbone is None else own + BACKBONE_LAYERS
+
+
+def all_layers(network: NetworkPlan, patch_size: Sequence[int]) -> list[Layer]:
+    """Return every convolution that is our own."""
+    return [*body_layers(network, patch_size), *head_layers(network, patch_size)]
 
 
 def body_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
@@ -71,6 +84,9 @@ def body_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Lay
 
     A pretrained encoder counts as a whole, as its plan says.
     """
+    if network.padding == "valid":
+        yield from _valid_layers(network, patch_size)
+        return
     voxels = stage_voxels(network.stages, patch_size)
     yield from _encoder(network, voxels)
     for level in range(len(network.stages) - 1):
@@ -83,7 +99,8 @@ def body_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Lay
 
 def head_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
     """Yield the convolution of every head, that of the final prediction first."""
-    voxels = stage_voxels(network.stages, patch_size)
+    margin = zip(patch_size, network.output_margin, strict=True)
+    voxels = stage_voxels(network.stages, [n - 2 * m for n, m in margin])
     for index in range(network.num_supervised):
         level = 0 if network.decoder == "nested" else index
         yield _bare(network.stages[level].features, network.num_classes, voxels[level])
@@ -93,7 +110,7 @@ def _encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[Layer]:
     block, first = BLOCKS[network.encoder], network.stages[0]
     inputs = network.seen_channels
     if network.encoder != "plain":
-        yield _conv(inputs, first.features, voxels[0], kernel=math.prod(first.kernel_size))
+        yield _conv(inputs, first.features, voxels[0], math.prod(first.kernel_size))
         inputs = first.features
     own = network.stages[: network.num_own_stages]
     for stage, size in zip(own, voxels, strict=False):
@@ -105,38 +122,70 @@ def _encoder(network: NetworkPlan, voxels: Sequence[int]) -> Iterator[Layer]:
                 kernel=math.prod(stage.kernel_size),
                 voxels=size,
                 stride=stride if index == 0 and network.downsampling == "strided" else 1,
-                reduction=network.squeeze_reduction,
             )
             yield from block(place)
-            if place.reduction is not None:
-                middle = max(MIN_SQUEEZED, stage.features // place.reduction)
-                yield _bare(stage.features, middle, 1)
-                yield _bare(middle, stage.features, 1)
+            yield from _squeeze(stage.features, network.squeeze_reduction)
             inputs = stage.features
 
 
+def _valid_layers(network: NetworkPlan, patch_size: Sequence[int]) -> Iterator[Layer]:
+    """Yield the convolutions of a network without padding: each loses the margin of its kernel."""
+    shape, inputs = tuple(patch_size), network.seen_channels
+    for stage in network.stages:
+        shape = tuple(n // s for n, s in zip(shape, stage.strides, strict=True))
+        for index in range(stage.num_blocks):
+            shape = _without_margin(shape, stage.kernel_size)
+            width = inputs if index == 0 else stage.features
+            kernel = math.prod(stage.kernel_size)
+            yield _conv(width, stage.features, math.prod(shape), kernel)
+            yield from _squeeze(stage.features, network.squeeze_reduction)
+        inputs = stage.features
+    for stage, below in zip(network.stages[-2::-1], network.stages[:0:-1], strict=True):
+        step, coarse = math.prod(below.strides), math.prod(shape)
+        shape = tuple(n * s for n, s in zip(shape, below.strides, strict=True))
+        yield _upsampling(network, stage.features, below.features, (coarse, step))
+        for index in range(network.decoder_convs):
+            shape = _without_margin(shape, stage.kernel_size)
+            width = 2 * stage.features if index == 0 else stage.features
+            kernel = math.prod(stage.kernel_size)
+            yield _conv(width, stage.features, math.prod(shape), kernel)
+
+
+def _without_margin(shape: Sequence[int], kernel_size: Sequence[int]) -> tuple[int, ...]:
+    return tuple(n - 2 * (kernel // 2) for n, kernel in zip(shape, kernel_size, strict=True))
+
+
+def _squeeze(features: int, reduction: int | None) -> Iterator[Layer]:
+    """Yield the convolutions of squeeze-and-excitation, if there is any."""
+    if reduction is not None:
+        middle = max(MIN_SQUEEZED, features // reduction)
+        yield _bare(features, middle, 1)
+        yield _bare(middle, features, 1)
+
+
 def _plain(block: Block) -> Iterator[Layer]:
-    yield _conv(block.inputs, block.outputs, block.voxels, kernel=block.kernel)
+    yield _conv(block.inputs, block.outputs, block.voxels, block.kernel)
 
 
 def _residual(block: Block) -> Iterator[Layer]:
-    yield _conv(block.inputs, block.outputs, block.voxels, kernel=block.kernel)
-    yield _conv(block.outputs, block.outputs, block.voxels, kernel=block.kernel)
+    yield _conv(block.inputs, block.outputs, block.voxels, block.kernel)
+    yield _conv(block.outputs, block.outputs, block.voxels, block.kernel)
     yield from _shortcut(block)
 
 
 def _bottleneck(block: Block) -> Iterator[Layer]:
     middle = max(1, block.outputs // BOTTLENECK_FACTOR)
     yield _conv(block.inputs, middle, block.voxels * block.stride)
-    yield _conv(middle, middle, block.voxels, kernel=block.kernel)
+    yield _conv(middle, middle, block.voxels, block.kernel)
     yield _conv(middle, block.outputs, block.voxels)
     yield from _shortcut(block)
 
 
 def _mednext(block: Block) -> Iterator[Layer]:
     wide = EXPANSION_FACTOR * block.inputs
-    depthwise = _conv(block.inputs, block.inputs, block.voxels, kernel=block.kernel)
-    yield depthwise._replace(weights=block.inputs * block.kernel)
+    depthwise = _conv(block.inputs, block.inputs, block.voxels, block.kernel)
+    lanes = _filled(block.inputs) * block.kernel
+    yield depthwise._replace(weights=block.inputs * block.kernel, lanes=lanes)
     yield _bare(block.inputs, wide, block.voxels)
     yield _bare(wide, block.outputs, block.voxels)
     yield from _shortcut(block)
@@ -155,7 +204,7 @@ def _shortcut(block: Block) -> Iterator[Layer]:
     if block.inputs != block.outputs:
         yield _conv(block.inputs, block.outputs, block.voxels)._replace(biases=0)
     elif block.stride > 1:  # pooling alone
-        yield Layer(0, 0, 0, block.voxels, block.outputs * block.voxels)
+        yield Layer(0, 0, 0, block.voxels, block.outputs * block.voxels, lanes=0)
 
 
 def _up_block(
@@ -164,34 +213,58 @@ def _up_block(
     """Yield upsampling and convolutions of the block that leads to a level from the one below."""
     stage, below = network.stages[level : level + 2]
     features, step = stage.features, math.prod(below.strides)
-    values = features * voxels[level]
-    coarse = _bare(below.features, features, voxels[level + 1])
-    if network.upsampling == "linear":
-        yield coarse._replace(values=coarse.values + values)
-    else:
-        biases = features * step if network.upsampling == "shuffle" else features
-        yield coarse._replace(weights=coarse.weights * step, biases=biases, values=values)
+    yield _upsampling(network, features, below.features, (voxels[level + 1], step))
     for index in range(network.decoder_convs):
         inputs = (1 + num_skips) * features if index == 0 else features
-        yield _conv(inputs, features, voxels[level], kernel=math.prod(stage.kernel_size))
+        yield _conv(inputs, features, voxels[level], math.prod(stage.kernel_size))
+
+
+def _upsampling(network: NetworkPlan, features: int, below: int, size: tuple[int, int]) -> Layer:
+    """Return the way up to `features` from those `below`.
+
+    Parameters
+    ----------
+    size
+        Voxels there, and how many each of them becomes.
+    """
+    voxels, step = size
+    values = features * voxels * step
+    coarse = _bare(below, features, voxels)
+    if network.upsampling == "linear":
+        return coarse._replace(values=coarse.values + values)
+    biases = features * step if network.upsampling == "shuffle" else features
+    weights, lanes = coarse.weights * step, coarse.lanes * step
+    return coarse._replace(weights=weights, lanes=lanes, biases=biases, values=values)
 
 
 def _gate(network: NetworkPlan, level: int, voxels: Sequence[int]) -> Iterator[Layer]:
     """Yield the convolutions of an attention gate; the gated skip counts as a value, too."""
     stage, below = network.stages[level : level + 2]
     middle, coarse = max(1, stage.features // 2), voxels[level + 1]
-    skip = _bare(stage.features, middle, coarse, kernel=math.prod(below.strides))
+    skip = _bare(stage.features, middle, coarse, math.prod(below.strides))
     yield skip._replace(biases=0)
     yield _bare(below.features, middle, coarse)
     weight = _bare(middle, 1, coarse)
     yield weight._replace(values=coarse + stage.features * voxels[level])
 
 
-def _conv(inputs: int, outputs: int, voxels: int, *, kernel: int = 1) -> Layer:
+def _conv(inputs: int, outputs: int, voxels: int, kernel: int = 1) -> Layer:
     """Return a convolution with bias and normalisation; the kernel is given by its voxels."""
-    return Layer(inputs * outputs * kernel, outputs, 2 * outputs, voxels, outputs * voxels)
+    return Layer(
+        weights=inputs * outputs * kernel,
+        biases=outputs,
+        norm_values=2 * outputs,
+        voxels=voxels,
+        values=outputs * voxels,
+        lanes=_filled(inputs) * _filled(outputs) * kernel,
+    )
 
 
-def _bare(inputs: int, outputs: int, voxels: int, *, kernel: int = 1) -> Layer:
+def _bare(inputs: int, outputs: int, voxels: int, kernel: int = 1) -> Layer:
     """Return a convolution with bias, without normalisation."""
-    return _conv(inputs, outputs, voxels, kernel=kernel)._replace(norm_values=0)
+    return _conv(inputs, outputs, voxels, kernel)._replace(norm_values=0)
+
+
+def _filled(channels: int) -> int:
+    """Return the channels that the vectors hold which are needed for some."""
+    return math.ceil(channels / VECTOR_CHANNELS) * VECTOR_CHANNELS

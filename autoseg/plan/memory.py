@@ -4,20 +4,27 @@ import math
 from collections.abc import Sequence
 
 from autoseg.machine import Precision
-from autoseg.plan.counting import body_layers, num_parameters, stage_voxels
+from autoseg.plan.counting import body_layers, head_layers, num_parameters
 from autoseg.record import NetworkPlan
 
-BYTES_PER_VALUE = {"fp16": 6.0, "bf16": 12.0, "fp32": 23.0}
-"""Bytes that a step holds for each feature value, by precision. fp16 (GPU, not measured): nnU-Net's
-reference network keeps 5.6e8 values an image and runs with two images in about 8 GB. On a CPU,
-measured: 10.5 to 14 in bfloat16, 23 in float32, because normalisation works in float32 there."""
+BYTES_PER_VALUE = {"fp16": 6.0, "bf16": 7.4, "fp32": 15.0}
+"""Bytes that a step holds for each feature value, by precision: what the backward pass needs, and
+the gradients under way. CPU (bf16, fp32): fitted to the peak memory of 38 networks of 1, 2 and 3
+axes, nearly all within 20 %. GPU (fp16, not measured): nnU-Net's reference network keeps 5.6e8
+values an image and runs with two images in about 8 GB."""
 RECOMPUTED_FRACTION = 0.6
 """Part of that which remains where stages are computed again in the backward pass; measured on a
 CPU: 0.52 to 0.58."""
 BYTES_PER_PARAMETER = 20
 """float32 weights, gradients, two moments or momentum and a copy, and the running average."""
-FIXED_BYTES = 400_000_000
-"""Libraries, context and workspace before the first value."""
+LIBRARY_BYTES = 260_000_000
+"""torch and what else a training process has loaded before it builds the network."""
+WORKSPACE_BYTES = 140_000_000
+"""What the first step adds whatever the network is: kernels that are compiled, buffers."""
+FIXED_BYTES = LIBRARY_BYTES + WORKSPACE_BYTES
+"""Before the first value; on a GPU the context takes about as much."""
+BATCHES_HELD = 4
+"""Batches in memory: one is computed on, one waits, one is being made and takes twice its size."""
 
 
 def feature_values(network: NetworkPlan, patch_size: Sequence[int], num_outputs: int) -> int:
@@ -40,17 +47,29 @@ def feature_values(network: NetworkPlan, patch_size: Sequence[int], num_outputs:
     if len(network.stages) == 1:
         return values
     num_heads = network.num_supervised if network.decoder == "nested" else 1
-    return values + num_heads * num_outputs * stage_voxels(network.stages, patch_size)[0]
+    finest = next(head_layers(network, patch_size))
+    return values + num_heads * num_outputs * finest.voxels
 
 
 def training_memory(
-    network: NetworkPlan, patch_size: Sequence[int], *, batch_size: int, precision: Precision
+    network: NetworkPlan,
+    patch_size: Sequence[int],
+    *,
+    batch_size: int,
+    precision: Precision,
+    recompute: bool = False,
 ) -> int:
-    """Return the expected peak of a training step on its device, bytes."""
+    """Return the expected peak of a training process on its device, bytes.
+
+    Features with their gradients, weights with gradient, moments and running average, batches that
+    are made ahead, and what does not depend on the network. The loss goes through the voxels slab
+    by slab and adds nothing that counts; the logits of the heads are features like others.
+    """
     values = feature_values(network, patch_size, network.num_classes)
-    inputs = (network.in_channels + network.num_classes) * math.prod(patch_size) * 4
+    kept = RECOMPUTED_FRACTION if recompute else 1.0
+    sample = math.prod(patch_size) * (4 * network.in_channels + 2)  # float32 images, int16 labels
     return int(
         FIXED_BYTES
         + BYTES_PER_PARAMETER * num_parameters(network)
-        + batch_size * (BYTES_PER_VALUE[precision] * values + inputs)
+        + batch_size * (kept * BYTES_PER_VALUE[precision] * values + BATCHES_HELD * sample)
     )
