@@ -59,3 +59,8 @@ def test_a_device_that_is_not_there_is_refused(machine, word):
 def test_apple_silicon_trains_on_its_own_device():
     machine = machine_of().revised(system="Darwin-arm64-24")
     assert machine.resolve_device("mps") == (machine.device, None) == ("mps", None)
+
+
+def test_a_speed_that_is_known_is_not_measured_again(monkeypatch):
+    monkeypatch.setattr("autoseg.machine._matrix_flops", lambda: 1 / 0)
+    assert measure_machine(2e11).flops == 2e11
