@@ -15,6 +15,7 @@ FINGERPRINT = "fingerprint.json"
 MEASURED = "measured"
 SUPERSEDED = "superseded"
 SPEC = "spec.json"
+STUDY = "study.journal"
 OWN_NAMES = frozenset({PLAN, MEASURED, SUPERSEDED, SPEC})
 """A folder that holds one of these is a workspace, planned or about to be."""
 
@@ -122,6 +123,34 @@ class Workspace:
     def superseded(self) -> Path:
         return self.root / SUPERSEDED
 
+    @property
+    def search(self) -> Path:
+        """Folder of a search for a better plan."""
+        return self.root / "search"
+
+    @property
+    def study(self) -> Path:
+        """Every trial of the search, as Optuna keeps it."""
+        return self.search / STUDY
+
+    @property
+    def search_summary(self) -> Path:
+        """What the search has come to."""
+        return self.search / "summary.json"
+
+    @property
+    def search_lock(self) -> Path:
+        """Held by the process that searches."""
+        return self.search / ".lock"
+
+    def search_run(self, trial: int, run: str) -> Path:
+        """Return the folder of one training of a trial."""
+        return self.search / "trials" / str(trial) / run
+
+    def search_prepared(self, digest: str) -> "Workspace":
+        """Return where cases are prepared for trials with another recipe than the plan's."""
+        return Workspace(self.search / "prepared" / digest[:16])
+
     def encoder_weights(self, digest: str) -> Path:
         """Return the file of a pretrained encoder's weights, kept since they were planned."""
         return self.root / "encoders" / f"{digest[:16]}.pt"
@@ -189,6 +218,10 @@ class FoldFolder:
     def lock(self) -> Path:
         """Held by the process that trains the fold."""
         return self.root / ".lock"
+
+    def branch(self, index: int) -> "FoldFolder":
+        """Return the paths of a copy that is annealed while the fold waits."""
+        return FoldFolder(self.root / f"branch_{index}")
 
     @property
     def stop(self) -> Path:

@@ -28,6 +28,9 @@ from autoseg.workspace import Workspace
 
 CARD = "model_card.md"
 
+OnPart = Callable[[str], None]
+"""Told which part of the export begins."""
+
 
 class ExportSummary(Record):
     """What was exported."""
@@ -51,6 +54,7 @@ def export_model(
     postprocessing: PostprocessingChoice,
     *,
     verification_case: str = "synthetic",
+    on_part: OnPart = lambda _: None,
 ) -> ExportSummary:
     """Write the artifact of an ensemble, once it has proved to agree with the training framework.
 
@@ -58,6 +62,8 @@ def export_model(
     ----------
     verification_case
         "synthetic", "none", or the id of a case, whose images the artifact then holds.
+    on_part
+        Told which part begins; the parts take seconds to minutes.
 
     Raises
     ------
@@ -68,11 +74,13 @@ def export_model(
     start = time.perf_counter()
     sources = load_sources(plan, dataset, workspace, ensemble, postprocessing)
     with fresh_folder(workspace) as folder:
-        manifest = _write_networks(folder, sources)
+        manifest = _write_networks(folder, sources, on_part)
+        on_part("verify")
         manifest = replace(
             manifest, verification=_verify(folder, manifest, sources, verification_case)
         )
         _write_texts(folder, manifest, sources)
+        on_part("zip")
         digest = put_in_place(folder, workspace)
     checks = [check for item in manifest.configurations for check in item.parity]
     case = manifest.verification
@@ -87,14 +95,17 @@ def export_model(
     )
 
 
-def _write_networks(folder: Path, sources: Sources) -> Manifest:
+def _write_networks(folder: Path, sources: Sources, on_part: OnPart) -> Manifest:
     """Write and prove all networks; return the manifest with what is known so far."""
     manifest = _describe(sources)
-    written = [
-        write_member(folder, item, sources.folds[item.name]) for item in manifest.configurations
-    ]
+    written, proved = [], []
+    for item in manifest.configurations:
+        on_part(f"write {item.name} as TorchScript and ONNX")
+        written.append(write_member(folder, item, sources.folds[item.name]))
     manifest = write_manifest(folder, replace(manifest, configurations=tuple(written)))
-    proved = [prove_member(folder, manifest, item, sources) for item in written]
+    for item in written:
+        on_part(f"compare {item.name} with the trained network, measure its speed")
+        proved.append(prove_member(folder, manifest, item, sources))
     return write_manifest(folder, replace(manifest, configurations=tuple(proved)))
 
 

@@ -1,12 +1,15 @@
 """After training: choose the ensemble, export and verify it, write the report."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble, choose_ensemble
 from autoseg.ensemble.postprocessing import PostprocessingChoice, choose_postprocessing
 from autoseg.errors import WorkspaceError
+from autoseg.pipeline.sharing import Finished, note_finished
 from autoseg.plan.plan import Plan
 from autoseg.record import autoseg_version
 from autoseg.report.render import render_report
@@ -50,14 +53,19 @@ def choose(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
 
 def export(
     plan: Plan, dataset: Dataset, workspace: Workspace, *, verification_case: str, on_event: OnEvent
-) -> None:
-    """Write the verified artifact model/ and model.zip, unless they are of the same inputs."""
+) -> bool:
+    """Write the verified artifact model/ and model.zip, unless they are of the same inputs.
+
+    Returns
+    -------
+    bool
+        Whether they were written.
+    """
     from autoseg.export.export import export_model
 
     inputs = _export_inputs(plan, workspace, verification_case)
     if _is_current(workspace, inputs):
-        return
-    on_event({"event": "step", "name": "export"})
+        return False
     export_model(
         plan,
         dataset,
@@ -65,8 +73,10 @@ def export(
         Ensemble.load(workspace.ensemble),
         PostprocessingChoice.load(workspace.postprocessing),
         verification_case=verification_case,
+        on_part=lambda part: on_event({"event": "step", "name": f"export: {part}"}),
     )
     write_text(workspace.exported_from, inputs + "\n")
+    return True
 
 
 def finish(
@@ -87,13 +97,31 @@ def finish(
         `should_stop` answered yes between two steps.
     """
     listeners = Listeners(on_event, should_stop)
-    on_event({"event": "step", "name": "ensemble"})
-    choose(plan, dataset, workspace)
+    seconds: dict[str, float] = {}
+    with _timed(seconds, "ensemble", on_event):
+        choose(plan, dataset, workspace)
     listeners.stop_if_asked("the export")
-    export(plan, dataset, workspace, verification_case=verification_case, on_event=on_event)
+    with _timed(seconds, "export", on_event):
+        is_new = export(
+            plan, dataset, workspace, verification_case=verification_case, on_event=on_event
+        )
     listeners.stop_if_asked("the report")
-    on_event({"event": "step", "name": "report"})
-    render_report(workspace, images=images)
+    with _timed(seconds, "report", on_event):
+        render_report(workspace, images=images)
+    if is_new:
+        members = Ensemble.load(workspace.ensemble).members
+        folds = tuple((item.configuration, fold) for item in members for fold in item.folds)
+        record = Finished(plan_digest=plan.digest(), folds=folds, seconds=seconds)
+        note_finished(workspace, record)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str, on_event: OnEvent) -> Iterator[None]:
+    """Say that a step begins, and keep what it took."""
+    on_event({"event": "step", "name": name})
+    start = time.monotonic()
+    yield
+    seconds[name] = round(time.monotonic() - start, 1)
 
 
 def _export_inputs(plan: Plan, workspace: Workspace, verification_case: str) -> str:

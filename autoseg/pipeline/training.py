@@ -1,13 +1,11 @@
 """From a plan to a verified model and its report: `autoseg train`."""
 
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
-from autoseg.errors import TrainingError
 from autoseg.pipeline.choices import (
     FoldChoice,
     check_configuration,
@@ -16,17 +14,12 @@ from autoseg.pipeline.choices import (
     keep_images,
 )
 from autoseg.pipeline.choices import TrainOptions as TrainOptions
+from autoseg.pipeline.known_machines import learn_from_folds
 from autoseg.pipeline.run_record import ActiveTime, load_run
-from autoseg.plan.budget import (
-    MIN_FOLD_S,
-    PREPARING_S,
-    affordable_folds,
-    kept_folds,
-    preferred_order,
-    seconds_per_fold,
-    smallest_budget_s,
-)
+from autoseg.pipeline.sharing import Shares
+from autoseg.plan.budget import preferred_order
 from autoseg.plan.consistency import load_plan
+from autoseg.plan.expectation import UNSURE, expected_accuracy
 from autoseg.plan.plan import Plan
 from autoseg.preprocess.preprocess import preprocess
 from autoseg.train.job import FoldJob, Listeners
@@ -76,9 +69,10 @@ def train_model(
         prepare_cases(plan, dataset, workspace, tuple(names), listeners)
         for job in jobs:
             check_cases(job)
-        budget_s = request.budget_s
-        left_s = None if budget_s is None else budget_s - active.seconds
-        _train_folds(jobs, options, left_s, listeners)
+        _train_folds(jobs, options, active, listeners)
+        if options.machine_file is not None and options.address is None:
+            for text in learn_from_folds(workspace, plan, options.machine_file):
+                on_event({"event": "note", "text": text})
         finish(
             plan,
             dataset,
@@ -170,11 +164,18 @@ def _job(
         num_threads=plan.num_threads,
         num_steps=request.num_steps,
         request=request,
+        stops_at_plateau=_ends_by_itself(plan, request, options),
     )
 
 
+def _ends_by_itself(plan: Plan, request: Request, options: TrainOptions) -> bool:
+    """Return whether nobody has said how long to train: then the data decide, within a default."""
+    is_asked = options.budget_s is not None or plan.budget_s is not None
+    return request.budget_s is not None and not is_asked
+
+
 def with_initial(jobs: Sequence[FoldJob], path: Path, on_event: OnEvent) -> list[FoldJob]:
-    """Return jobs that begin with the weights at `path`, and tell what becomes of each layer.
+    """Return jobs that begin with the weights at `path`, and log what becomes of each layer.
 
     Raises
     ------
@@ -191,36 +192,78 @@ def with_initial(jobs: Sequence[FoldJob], path: Path, on_event: OnEvent) -> list
         chosen[job.configuration] = choice
         layers = [(row.layer, row.state, row.reason) for row in found.rows]
         event = {"event": "initial", "configuration": job.configuration, "layers": layers}
-        on_event({**event, **choice.model_dump()})
+        line = {**event, **choice.model_dump()}
+        table = Workspace(job.root).events
+        append_line(table, line)
+        on_event({**line, "table": str(table)})
     return [replace(job, initial=chosen[job.configuration]) for job in jobs]
 
 
 def _train_folds(
-    jobs: Sequence[FoldJob], options: TrainOptions, left_s: float | None, listeners: Listeners
+    jobs: Sequence[FoldJob], options: TrainOptions, active: ActiveTime, listeners: Listeners
 ) -> None:
     """Train the folds that have no result yet, the most suitable configuration first."""
     pending = _in_order([job for job in jobs if finished(job) is None])
     _tell_finished(jobs, options.workspace, listeners)
     if not pending:
         return
-    from autoseg.train.cluster import train_folds
-    from autoseg.train.device import most_at_once
-
-    workers = options.num_workers
-    if options.address is None:
-        workers = most_at_once(pending[0].device, workers)
-    share_s = None
-    if left_s is not None:
-        kept = _affordable(pending, left_s, workers, is_alone=len(pending) == len(jobs))
-        _tell_dropped([job for job in pending if job not in kept], options.workspace, listeners)
-        pending = kept
-        share_s = max(MIN_FOLD_S, seconds_per_fold(left_s, max(1, len(pending)), workers))
+    workers = _num_workers(pending, options)
+    request = pending[0].request
+    if request is None or request.budget_s is None:
+        _tell_expected(pending, listeners)
+        _train(_threaded(pending, workers), options, workers, listeners)
+        return
+    shares = Shares(jobs, request.budget_s, active, workers)
+    is_alone = len(pending) == len(jobs)
+    pending = _affordable(shares, pending, listeners, is_alone=is_alone)
     if not pending:
         return
     workers = min(workers, len(pending))
-    threads = max(1, pending[0].plan.num_threads // workers)
+    granted = shares.granted(_threaded(pending, workers))
+    _tell_expected(granted, listeners)
+    if workers > 1 or options.address is not None:
+        _train(granted, options, workers, listeners)
+        return
+    pending = granted
+    while pending:
+        # One after the other, so that each knows what those before it have left.
+        job, *pending = shares.granted(pending)
+        _train([job], options, 1, listeners)
+        pending = _affordable(shares, pending, listeners, is_alone=False)
+
+
+def _num_workers(pending: Sequence[FoldJob], options: TrainOptions) -> int:
+    """Return how many of the folds are trained at once."""
+    workers = min(options.num_workers, len(pending))
+    if options.address is not None:
+        return workers
+    from autoseg.train.device import most_at_once
+
+    return most_at_once(pending[0].device, workers)
+
+
+def _threaded(jobs: Sequence[FoldJob], workers: int) -> list[FoldJob]:
+    """Return the folds with their part of the threads."""
+    return [replace(job, num_threads=max(1, job.plan.num_threads // workers)) for job in jobs]
+
+
+def _affordable(
+    shares: Shares, pending: Sequence[FoldJob], listeners: Listeners, *, is_alone: bool
+) -> list[FoldJob]:
+    """Return the folds that there is time for, and say which there is none for."""
+    kept = shares.affordable(pending, is_alone=is_alone)
+    dropped = [job for job in pending if job not in kept]
+    _tell_dropped(dropped, listeners)
+    return kept
+
+
+def _train(
+    jobs: Sequence[FoldJob], options: TrainOptions, workers: int, listeners: Listeners
+) -> None:
+    from autoseg.train.cluster import train_folds
+
     train_folds(
-        [replace(job, num_threads=threads, budget_s=share_s) for job in pending],
+        jobs,
         num_workers=workers,
         address=options.address,
         on_progress=listeners.on_progress,
@@ -255,36 +298,20 @@ def _in_order(jobs: Sequence[FoldJob]) -> list[FoldJob]:
     return sorted(ordered, key=lambda job: begun(job) is None)
 
 
-def _affordable(
-    pending: Sequence[FoldJob], left_s: float, workers: int, *, is_alone: bool
-) -> list[FoldJob]:
-    """Return the folds that the time allows; what was begun is always brought to its end.
-
-    Parameters
-    ----------
-    is_alone
-        Nothing is trained yet, so that one fold must be affordable.
-    """
-    old = [job for job in pending if begun(job) is not None]
-    new = {(job.configuration, job.fold): job for job in pending if job not in old}
-    count = affordable_folds(left_s, len(pending), workers)
-    kept = kept_folds(tuple(new), max(0, count - len(old)))
-    if is_alone and not old and not kept:
-        missing_s = math.ceil(smallest_budget_s() + PREPARING_S - left_s)
-        raise TrainingError(
-            found=f"{max(left_s, 0):.0f} s left of the budget",
-            expected=f"enough for one fold of at least {MIN_FOLD_S:.0f} s and what comes after it",
-            fix=f"give a larger --budget: {missing_s} s more",
-        )
-    return [*old, *(new[fold] for fold in kept)]
+def _tell_expected(jobs: Sequence[FoldJob], listeners: Listeners) -> None:
+    """Say what accuracy to expect of each configuration, and from which evidence."""
+    for name, job in {job.configuration: job for job in reversed(jobs)}.items():
+        steps = job.num_steps or (job.budget_s or 0.0) / job.planned.cost.step_seconds
+        expected = expected_accuracy(job.planned.training, steps)
+        listeners.on_progress({"event": "note", "text": f"{name}: {expected}. {UNSURE}"})
 
 
-def _tell_dropped(dropped: Sequence[FoldJob], workspace: Workspace, listeners: Listeners) -> None:
+def _tell_dropped(dropped: Sequence[FoldJob], listeners: Listeners) -> None:
     """Say in every place which folds are not trained, and how they can be."""
     reason = "the budget is too short for it; the same command, given again, trains it"
     for job in dropped:
         LOG.warning("%s is dropped: %s", job.name, reason)
         event: dict[str, object] = {"event": "dropped", "reason": reason}
         event |= {"configuration": job.configuration, "fold": job.fold}
-        append_line(workspace.events, event)
+        append_line(Workspace(job.root).events, event)
         listeners.on_progress(event)

@@ -1,16 +1,32 @@
 """Dividing the hours of one `autoseg train` among what it is asked to do."""
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 from autoseg.errors import PlanError
+from autoseg.plan.cost import TRAINING_FACTOR
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.rules import ANISOTROPY_RATIO
 
 FINISHING_FRACTION = 0.08
-"""Part of the budget kept for validation, ensemble, export and report: they grow with the data."""
+"""Part of the budget that a plan keeps for validation, ensemble, export and report: they grow with
+the data. Training itself asks `finishing_seconds`, which knows the networks."""
 FINISHING_S = 30.0
 """Part of the same that does not grow: loading torch, exporting and verifying one model."""
+CHOOSING_S = 8.0
+"""Ensemble, post-processing and report on one quiet core, seconds of computing."""
+EXPORT_S = 14.0
+"""A configuration's export that does not grow with its folds, the same: loading the exporter, the
+proof, and the speed of each backend."""
+BLOCK_S = 0.55
+"""Export of one block of the encoder of one fold, with its part of the decoder, the same. Measured
+on networks of 8 and 12 blocks: 9.8 and 15.3 s with one fold, 27.5 and 41.7 s with five."""
+COMPARED_TILES = 8
+"""Tiles that the proof predicts where an image is one: 2 cases by the network and 3 backends.
+Along an axis longer than the patch they are two."""
+FP32_SHARE = 0.4
+"""Part of a matrix product's speed that the prediction of such a tile reaches."""
 MIN_FOLD_S = 15.0
 """A fold with less than this is not worth its validation; folds are dropped instead."""
 
@@ -40,6 +56,32 @@ def seconds_per_fold(available_s: float, num_folds: int, num_workers: int) -> fl
     return (available_s * (1.0 - FINISHING_FRACTION) - FINISHING_S) / rounds
 
 
+def finishing_seconds(plan: Plan, folds: Sequence[Fold], flops: float) -> float:
+    """Return the seconds of what comes after validation on one quiet core, when folds are trained.
+
+    Choosing, the export with its proof, and the report.
+
+    Parameters
+    ----------
+    plan
+        Of the folds.
+    folds
+        All that the model may be made of, those of earlier calls included.
+    flops
+        float32 operations a second of the machine (`Machine.flops`).
+    """
+    total = CHOOSING_S
+    for name, count in Counter(name for name, _ in folds).items():
+        item = plan.configuration(name)
+        blocks = sum(stage.num_blocks for stage in item.network.stages)
+        operations = item.cost.step_operations / (TRAINING_FACTOR * item.batch_size)
+        axes = zip(item.median_shape, item.patch_size, strict=True)
+        tiles = COMPARED_TILES * math.prod(1 if size <= patch else 2 for size, patch in axes)
+        proof_s = tiles * operations / (FP32_SHARE * flops)
+        total += EXPORT_S + count * (blocks * BLOCK_S + proof_s)
+    return total
+
+
 def smallest_budget_s() -> int:
     """Return the seconds of which one fold of `MIN_FOLD_S` and what comes after it can be had.
 
@@ -61,18 +103,9 @@ def refuse_short_budget(budget_s: float | None) -> None:
         return
     raise PlanError(
         found=f"a budget of {budget_s:g} s",
-        expected=f"at least {least} s and the time that preparing the cases takes: one fold of "
-        f"{MIN_FOLD_S:.0f} s and what comes after it",
+        expected=f"time for preparing the cases, a fold of {MIN_FOLD_S:.0f} s and its export",
         fix=f"give --budget {least + PREPARING_S:.0f}s or more",
     )
-
-
-def affordable_folds(available_s: float, num_folds: int, num_workers: int) -> int:
-    """Return how many of the folds get at least `MIN_FOLD_S`."""
-    for count in range(num_folds, 0, -1):
-        if seconds_per_fold(available_s, count, num_workers) >= MIN_FOLD_S:
-            return count
-    return 0
 
 
 def preferred_order(plan: Plan, folds: Sequence[Fold]) -> tuple[Fold, ...]:
@@ -95,6 +128,15 @@ def kept_folds(ordered: Sequence[Fold], count: int) -> tuple[Fold, ...]:
         last = names.pop()
         kept = [fold for fold in kept if fold[0] != last]
     return tuple(kept[:count])
+
+
+def affordable(ordered: Sequence[Fold], fits: Callable[[Sequence[Fold]], bool]) -> tuple[Fold, ...]:
+    """Return as many of the folds in preferred order as fit (see `kept_folds`); maybe none."""
+    for count in range(len(ordered), 0, -1):
+        kept = kept_folds(ordered, count)
+        if kept and fits(kept):
+            return kept
+    return ()
 
 
 def _is_sliced(plan: Plan) -> bool:

@@ -8,19 +8,22 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
 from autoseg.errors import TrainingError
-from autoseg.train.crew import Crew, num_gpus
+from autoseg.train.crew import Crew, Ending, num_gpus
 from autoseg.train.device import check_device
 from autoseg.train.fold import train_fold
-from autoseg.train.job import FoldJob, Listeners, OnProgress, ShouldStop
+from autoseg.train.job import FoldJob, Interrupted, Listeners, OnProgress, ShouldStop
 from autoseg.train.origin import as_begun, finished
 from autoseg.train.records import FoldResult
+
+LOG = logging.getLogger("autoseg")
 
 CHILD_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -73,9 +76,61 @@ def train_folds(
     if left:
         with _cluster(left, num_workers, address) as ray:
             listeners = Listeners(on_progress, should_stop)
-            new = iter(Crew(ray, left, num_workers, listeners).run())
+            new = iter(Crew(ray, num_workers, listeners).run(left))
         done = [next(new) if result is None else result for result in done]
     return [result for result in done if result is not None]
+
+
+def train_each(
+    jobs: Iterable[FoldJob],
+    *,
+    num_workers: int,
+    address: str | None,
+    on_progress: OnProgress,
+    should_stop: ShouldStop,
+) -> Generator[Ending]:
+    """Yield jobs as they end, each with its result or its error: one failure ends no other.
+
+    They are taken one by one, whenever a worker is free, so that what has ended may decide what
+    comes next. A job whose folder's file `stop` appears ends with `Interrupted`. The rest is as in
+    `train_folds`; close the generator to stop.
+
+    Raises
+    ------
+    Interrupted
+        `should_stop` answered yes; everything is saved.
+    TrainingError
+        Ray cannot be started, or died.
+    """
+    if num_workers <= 1 and address is None:
+        for job in jobs:
+            yield job, _attempt(job, on_progress, should_stop)
+        return
+    source = iter(jobs)
+    first = next(source, None)
+    if first is None:
+        return
+    if address is None:
+        check_device(first.device)
+    with _cluster([first], num_workers, address) as ray:
+        listeners = Listeners(on_progress, should_stop)
+        yield from Crew(ray, num_workers, listeners).each(chain([first], source))
+
+
+def _attempt(
+    job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop
+) -> FoldResult | Exception:
+    """Return a job's result, or the error that ended it."""
+    job.folder.stop.unlink(missing_ok=True)
+    try:
+        return train_fold(job, on_progress, lambda: should_stop() or job.folder.stop.exists())
+    except Interrupted as error:
+        if should_stop():
+            raise
+        return error
+    except Exception as error:
+        LOG.warning("%s failed", job.name, exc_info=True)
+        return error.with_traceback(None)  # which would keep the memory of what has failed
 
 
 @final

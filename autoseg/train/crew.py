@@ -7,7 +7,8 @@ through files in the fold's folder, so that all processes must see the workspace
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from typing import Any, Protocol, final
 
 from autoseg.errors import AutosegError, TrainingError
@@ -24,6 +25,10 @@ POLL_S = 1.0
 GET_S = 30.0
 STOP_S = 120.0
 """Longest wait for workers that were asked to stop: a step, and writing a checkpoint."""
+
+
+Ending = tuple[FoldJob, FoldResult | Exception]
+"""A job with its result, or with the error that ended it."""
 
 
 class Connection(Protocol):
@@ -67,35 +72,53 @@ class Crew:
     def __init__(
         self,
         ray: Connection,
-        jobs: Sequence[FoldJob],
         num_workers: int,
         listeners: Listeners,
     ) -> None:
         self._ray, self._listeners = ray, listeners
-        self._jobs, self._num_workers = jobs, num_workers
-        self._waiting = deque(jobs)
+        self._num_workers = num_workers
+        self._again: deque[FoldJob] = deque()
+        """What died and is to be started again."""
         self._running: dict[Any, FoldJob] = {}
-        self._results: dict[str, FoldResult] = {}
         self._tries: Counter[str] = Counter()
-        self._logs = {job.name: FoldLog(job) for job in jobs}
+        self._logs: dict[str, FoldLog] = {}
 
-    def run(self) -> list[FoldResult]:
-        """Train all jobs and return their results in order."""
-        for job in self._jobs:
-            job.folder.stop.unlink(missing_ok=True)
+    def run(self, jobs: Sequence[FoldJob]) -> list[FoldResult]:
+        """Train all jobs and return their results in order; the first error ends all."""
+        found: dict[str, FoldResult] = {}
+        with closing(self.each(jobs)) as ended:
+            for job, outcome in ended:
+                if isinstance(outcome, Exception):
+                    raise outcome
+                found[job.name] = outcome
+        return [found[job.name] for job in jobs]
+
+    def each(self, jobs: Iterable[FoldJob]) -> Generator[Ending]:
+        """Yield jobs as they end, each with its result, or with the error that ended it.
+
+        They are taken one by one, whenever a worker is free.
+        """
+        source = iter(jobs)
         try:
-            while self._waiting or self._running:
-                while self._waiting and len(self._running) < self._num_workers:
-                    self._start(self._waiting.popleft())
-                self._collect()
+            while True:
+                while len(self._running) < self._num_workers:
+                    job = self._again.popleft() if self._again else next(source, None)
+                    if job is None:
+                        break
+                    self._start(job)
+                if not self._running:
+                    return
+                yield from self._collect()
                 if self._listeners.should_stop():
                     raise Interrupted("training was stopped; the same command goes on")
-        except Exception:
+        except BaseException:  # the end of whoever listens, too
             self._stop_all()
             raise
-        return [self._results[job.name] for job in self._jobs]
 
     def _start(self, job: FoldJob) -> None:
+        if job.name not in self._logs:
+            job.folder.stop.unlink(missing_ok=True)
+            self._logs[job.name] = FoldLog(job)
         self._tries[job.name] += 1
         remote = self._ray.api.remote(
             num_cpus=job.num_threads,
@@ -105,35 +128,37 @@ class Crew:
         )(_work)
         self._running[remote.remote(job)] = job
 
-    def _collect(self) -> None:
-        """Wait a moment; take in what has ended, tell what has happened."""
+    def _collect(self) -> Iterator[Ending]:
+        """Wait a moment; tell what has happened, yield what has ended."""
         ended, _ = self._ray.api.wait(list(self._running), timeout=POLL_S)
-        for reference in ended:
-            self._take(reference, self._running.pop(reference))
+        outcomes = [self._take(reference, self._running.pop(reference)) for reference in ended]
         for log in self._logs.values():
             for line in log.new_lines():
                 self._listeners.on_progress(line)
+        for item in outcomes:
+            if item is not None:
+                self._logs.pop(item[0].name)
+                yield item
         self._ray.check()
 
-    def _take(self, reference: Any, job: FoldJob) -> None:  # noqa: ANN401
-        """Keep a result, raise a worker's error, or start again what has died."""
+    def _take(self, reference: Any, job: FoldJob) -> Ending | None:  # noqa: ANN401
+        """Return how a job ended; None for one that died and is started again."""
         errors = self._ray.api.exceptions
         try:
             outcome = self._ray.api.get(reference, timeout=GET_S)
-        except errors.RayTaskError:
-            raise
+        except errors.RayTaskError as error:
+            return job, error
         except errors.RayError as error:
-            self._restart(job, str(error).splitlines()[0])
-            return
-        if isinstance(outcome, AutosegError):
-            raise outcome
+            failure = self._restart(job, str(error).splitlines()[0])
+            return None if failure is None else (job, failure)
         if outcome is None:
-            raise Interrupted(f"{job.name} was stopped; the same command goes on")
-        self._results[job.name] = outcome
+            return job, Interrupted(f"{job.name} was stopped; the same command goes on")
+        return job, outcome
 
-    def _restart(self, job: FoldJob, reason: str) -> None:
+    def _restart(self, job: FoldJob, reason: str) -> TrainingError | None:
+        """Start a job again whose process died, or return why it is given up."""
         if self._tries[job.name] >= MAX_TRIES:
-            raise TrainingError(
+            return TrainingError(
                 found=f"{job.name}: its process died {MAX_TRIES} times, at last: {reason}",
                 expected="a process that lives until its fold is trained",
                 fix="if memory ran out, train fewer folds at once with --workers, or plan with "
@@ -142,7 +167,8 @@ class Crew:
         LOG.warning("%s: its process died (%s); started again", job.name, reason)
         line = {"event": "restarted", "configuration": job.configuration, "fold": job.fold}
         append_line(Workspace(job.root).events, {**line, "reason": reason})
-        self._waiting.append(job)
+        self._again.append(job)
+        return None
 
     def _stop_all(self) -> None:
         """Ask all workers to save and stop, and wait for them as long as Ray lives."""
@@ -154,7 +180,7 @@ class Crew:
         while left and self._ray.is_alive and time.monotonic() < end:
             _, left = self._ray.api.wait(left, num_returns=len(left), timeout=POLL_S)
         if self._ray.is_alive:  # else workers may live on for a moment, and shall read it
-            for job in self._jobs:
+            for job in self._running.values():
                 job.folder.stop.unlink(missing_ok=True)
 
 
@@ -170,7 +196,7 @@ class FoldLog:
 
     def new_lines(self) -> Iterator[dict[str, object]]:
         """Yield events of the steps and of the validation since the last call."""
-        place = {"configuration": self._job.configuration, "fold": self._job.fold}
+        place = self._job.place
         for line in read_lines(self._job.folder.metrics):
             if line["step"] > self._step:
                 self._step = line["step"]

@@ -13,10 +13,13 @@ from autoseg.train.job import Interrupted as Interrupted
 from autoseg.train.job import Listeners, OnProgress, ShouldStop
 from autoseg.train.lock import held
 from autoseg.train.origin import as_begun, check_cases, check_initial, check_request, finished
+from autoseg.train.overfitting import training_dice
+from autoseg.train.pace import Pace
+from autoseg.train.plateau import annealed_ends, train_to_plateau
 from autoseg.train.probe import execution_of, run_settings
 from autoseg.train.records import FoldResult
 from autoseg.train.task import TASKS, BatchSource
-from autoseg.train.training import FoldTraining
+from autoseg.train.training import FoldTraining, read_schedule
 from autoseg.train.validation import validate
 from autoseg.workspace import write_text
 
@@ -60,13 +63,17 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
     batches = _batches(job)
     settings = run_settings(job, batches)
     if not job.folder.final.exists():
-        FoldTraining(job, settings, batches, listeners, started=started).run()
+        pace = Pace(job, settings, started)
+        if not train_to_plateau(job, settings, batches, listeners, pace):
+            schedule = read_schedule(job, settings.num_steps)
+            FoldTraining(job, settings, batches, listeners, pace=pace, schedule=schedule).run()
     weights, standing = load_weights(job.folder.final, settings.plan_digest)
-    scores, validation_s = (), 0.0
+    scores, validation_s, train_dice = (), 0.0, ()
     if job.val_cases:
         execution = execution_of(settings)
         model = execution.place(load_network(job.planned.network, weights))
         scores, validation_s = validate(job, model, execution, listeners)
+        train_dice = training_dice(job, model, execution, standing.step)
     result = FoldResult(
         autoseg_version=autoseg_version(),
         plan_digest=settings.plan_digest,
@@ -80,6 +87,8 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
         request=settings.request,
         cases_digest=settings.cases_digest,
         initial=settings.initial,
+        train_dice=train_dice,
+        ends=annealed_ends(job) if settings.stops_at_plateau else (),
     )
     write_text(job.folder.result, result.to_json())
     return result

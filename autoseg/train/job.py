@@ -23,6 +23,17 @@ class Interrupted(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrialPlace:
+    """Where the files of a fold are that is trained to try a plan, not to make the model."""
+
+    name: str
+    """Of this training among all of a search."""
+    folder: Path
+    prepared: Path
+    """Folder of prepared cases: trials whose recipe is the same share one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class FoldJob:
     """One fold to train and to validate. It can be pickled; paths travel, not arrays."""
 
@@ -40,6 +51,13 @@ class FoldJob:
     """Uses no clock: the same steps give the same weights."""
     budget_s: float | None = None
     """Active seconds for training from now on, validation excluded."""
+    validation_s: float | None = None
+    """Seconds that are kept for validation besides: training gets what measuring finds too much,
+    and gives what it finds missing. None: validation's time is no matter of training's."""
+    stops_at_plateau: bool = False
+    """End early, annealed, when training longer no longer pays (see `autoseg.train.plateau`)."""
+    branch: int | None = None
+    """The job is to anneal a copy of the fold, the one of that number; None: the fold itself."""
     request: Request | None = None
     """What the number of steps or the budget was found from, if a command asked for it."""
     objective: Literal["segmentation", "denoising"] = "segmentation"
@@ -47,6 +65,8 @@ class FoldJob:
     initial: InitialChoice | None = None
     """Weights of another model to begin with; None: drawn ones, or what the fold was begun with."""
     checkpoint_interval_s: float = CHECKPOINT_INTERVAL_S
+    trial: TrialPlace | None = None
+    """None: the fold is one of the workspace's plan."""
 
     @property
     def planned(self) -> ConfigurationPlan:
@@ -57,13 +77,18 @@ class FoldJob:
     def folder(self) -> FoldFolder:
         """Where the fold's files are."""
         workspace = Workspace(self.root)
+        if self.trial is not None:
+            return FoldFolder(self.trial.folder)
         if self.objective == "denoising":
             return workspace.denoising(self.configuration, self.fold)
-        return workspace.fold(self.configuration, self.fold)
+        folder = workspace.fold(self.configuration, self.fold)
+        return folder if self.branch is None else folder.branch(self.branch)
 
     @property
     def store(self) -> CaseStore:
         """The configuration's prepared cases."""
+        if self.trial is not None:
+            return CaseStore(self.trial.prepared)
         return CaseStore(Workspace(self.root).preprocessed(self.configuration))
 
     @property
@@ -79,7 +104,19 @@ class FoldJob:
         """How the fold is called in messages."""
         if self.objective == "denoising":
             return f"pretraining of {self.configuration} for fold {self.fold}"
-        return f"{self.configuration} fold {self.fold}"
+        if self.trial is not None:
+            return self.trial.name
+        fold = f"{self.configuration} fold {self.fold}"
+        if self.branch is not None:
+            return f"{fold}, annealed copy {self.branch + 1}"
+        return fold
+
+    @property
+    def place(self) -> dict[str, object]:
+        """What tells its progress from that of others."""
+        place: dict[str, object] = {"configuration": self.configuration, "fold": self.fold}
+        is_plain = self.trial is None and self.branch is None
+        return place if is_plain else {**place, "name": self.name}
 
     def case(self, case_id: str) -> Case:
         """Return a case of the data set."""

@@ -117,8 +117,7 @@ class Metrics:
         self._told_step, self._told = step, now
         place: dict[str, object] = {
             "event": "trained",
-            "configuration": self._job.configuration,
-            "fold": self._job.fold,
+            **self._job.place,
             "patches_per_second": rate,
         }
         self._listeners.on_progress(place | line)

@@ -11,9 +11,10 @@ import torch
 
 from autoseg.machine import measure_machine
 from autoseg.network.execution import Execution, Precision
+from autoseg.plan.memory import training_memory
 from autoseg.train.checkpoint import refuse_foreign
 from autoseg.train.job import FoldJob
-from autoseg.train.loop import TrainingBatch, train
+from autoseg.train.loop import train
 from autoseg.train.origin import (
     are_cases_kept,
     cases_digest,
@@ -21,7 +22,9 @@ from autoseg.train.origin import (
     read_settings,
 )
 from autoseg.train.records import RunSettings
-from autoseg.train.task import TASKS, BatchSource
+from autoseg.train.schedule import trunk_steps
+from autoseg.train.task import TASKS, BatchSource, WaitingBatch, augmentation_place
+from autoseg.train.validation import can_see_plateau
 from autoseg.workspace import write_text
 
 WARMUP_STEPS = 2
@@ -83,8 +86,11 @@ def probe_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
     execution = fastest_execution(job, batches.batch(0), COMPARED_FRACTION * budget_s)
     seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
     left_s = budget_s - (time.monotonic() - started)
-    num_steps = max(1, math.floor(USED_FRACTION * left_s / seconds))
-    return _settings(job, execution, num_steps, seconds)
+    steps = USED_FRACTION * left_s / seconds
+    shorter = max(1, math.floor(trunk_steps(steps)))
+    if can_see_plateau(job, shorter):
+        return _settings(job, execution, shorter, seconds)
+    return _settings(job, execution, max(1, math.floor(steps)), seconds)
 
 
 def usual_execution(device: str) -> Execution:
@@ -115,7 +121,7 @@ def candidates(device: str) -> tuple[Execution, ...]:
     return (usual, *(item for item in others if item != usual))
 
 
-def fastest_execution(job: FoldJob, batch: TrainingBatch, limit_s: float) -> Execution:
+def fastest_execution(job: FoldJob, batch: WaitingBatch, limit_s: float) -> Execution:
     """Return the execution whose training step on `batch` is fastest here and now.
 
     After `limit_s` seconds no further one is tried; the usual one comes first.
@@ -125,10 +131,25 @@ def fastest_execution(job: FoldJob, batch: TrainingBatch, limit_s: float) -> Exe
     for execution in candidates(job.device):
         if time.monotonic() - started > limit_s:
             break
+        if execution.precision != best.precision and not _has_room(job, execution):
+            continue
         seconds = min(_step_seconds(job, execution, repeat(batch, WARMUP_STEPS + COMPARED_STEPS)))
         if seconds < best_s:
             best, best_s = execution, seconds
     return best
+
+
+def _has_room(job: FoldJob, execution: Execution) -> bool:
+    """Return whether a precision that was not planned for fits into the memory that was."""
+    planned = job.planned
+    needed = training_memory(
+        planned.network,
+        planned.patch_size,
+        batch_size=planned.batch_size,
+        precision=execution.precision,
+        recompute=planned.training.recompute,
+    )
+    return needed <= job.plan.memory_bytes
 
 
 def time_steps(job: FoldJob, batches: BatchSource, execution: Execution, limit_s: float) -> float:
@@ -149,13 +170,13 @@ def num_workers(execution: Execution, num_threads: int) -> int:
 
 
 def _step_seconds(
-    job: FoldJob, execution: Execution, batches: Iterable[TrainingBatch]
+    job: FoldJob, execution: Execution, batches: Iterable[WaitingBatch]
 ) -> Iterator[float]:
     """Yield the seconds of each step after the first `WARMUP_STEPS`, on throw-away weights."""
     training, task = job.planned.training, TASKS[job.objective]
     steps = train(
         task.build_learner(job.planned, execution, 0),
-        batches,
+        (batch.on(execution) for batch in batches),
         task.build_loss(training),
         execution=execution,
         learning_rate=lambda _: 0.0,
@@ -184,6 +205,8 @@ def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float
         request=job.request,
         cases_digest=cases_digest(job),
         initial=job.initial,
+        augment_on=augmentation_place(job),
+        stops_at_plateau=can_see_plateau(job, num_steps),
     )
 
 

@@ -31,6 +31,35 @@ class InitialChoice(Record):
     """Of the file that the weights come from."""
 
 
+class AnnealedEnd(Record):
+    """What a copy of a run reached that was annealed before the run's end."""
+
+    step: int
+    """Where the copy was made."""
+    num_steps: int
+    """Steps of the copy in all."""
+    cases: tuple[str, ...]
+    """Validation cases that were predicted."""
+    case_dice: tuple[float | None, ...]
+    """Mean Dice of each case's classes, on the prepared grid; None where it has none."""
+    class_dice: tuple[float | None, ...]
+    """Mean Dice of each foreground class over these cases."""
+    gain: float | None = None
+    """Mean over cases of what it is above the end before; None for the first."""
+    noise: float | None = None
+    """Standard error of the gain."""
+    is_plateau: bool = False
+    """Training twice as long gained too little to go on: these weights are the final ones."""
+    elapsed_s: float
+    """Active seconds of the fold until here."""
+
+    @property
+    def dice(self) -> float | None:
+        """Mean over cases."""
+        known = [value for value in self.case_dice if value is not None]
+        return sum(known) / len(known) if known else None
+
+
 class RunSettings(Record):
     """What only the training machine can know, decided once before step 1 and read ever after."""
 
@@ -51,6 +80,10 @@ class RunSettings(Record):
     """Changes with the fold's cases and their files; None: not known, and not compared."""
     initial: InitialChoice | None = None
     """None: all weights were drawn."""
+    stops_at_plateau: bool = False
+    """Copies are annealed on the way, and the run ends when training longer gains too little."""
+    augment_on: Literal["workers", "device"] = "workers"
+    """What changes the patches: the processor's threads, or the device, a batch at once."""
 
 
 class FoldResult(Record):
@@ -70,3 +103,7 @@ class FoldResult(Record):
     request: Request | None = None
     cases_digest: str | None = None
     initial: InitialChoice | None = None
+    train_dice: tuple[float | None, ...] = ()
+    """Mean Dice of each foreground class on some training cases; empty where it was too dear."""
+    ends: tuple[AnnealedEnd, ...] = ()
+    """Annealed copies on the way, in order; the last one is the fold where it is a plateau."""

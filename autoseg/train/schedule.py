@@ -1,9 +1,18 @@
-"""Learning rates over a run whose length may be lowered while it runs."""
+"""Learning rates over a run whose length may change while it runs."""
 
 from dataclasses import dataclass
 
 WARMUP_FRACTION = 0.1
 """A warm-up never takes more than this part of a run: short runs must reach their peak, too."""
+BRANCH_AT = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Parts of a run after which a copy of it is annealed, to see what it would end with: each after
+twice the steps of the one before."""
+ANNEALED_FRACTION = 0.2
+"""Steps of such an annealing, of those done before it. A fifth of a run that falls to zero gives
+about what annealing over the whole run does (Haegele et al. 2024, "Scaling laws and
+compute-optimal training beyond fixed training durations")."""
+LOOK_FRACTION = 0.01
+"""Part of the run's work that predicting validation cases with one annealed copy may cost."""
 
 
 def poly_lr(step: float, num_steps: int, *, peak: float, power: float, warmup: int) -> float:
@@ -16,9 +25,47 @@ def poly_lr(step: float, num_steps: int, *, peak: float, power: float, warmup: i
     warmup
         Steps until the peak is reached.
     """
-    warmup = min(warmup, int(num_steps * WARMUP_FRACTION))
+    warmup = warmup_steps(warmup, num_steps)
     rise = min(1.0, (step + 1) / (warmup + 1))
     return peak * rise * max(0.0, 1.0 - step / num_steps) ** power
+
+
+def warmup_steps(planned: int, num_steps: int) -> int:
+    """Return how many of a run's steps are warm-up."""
+    return min(planned, int(num_steps * WARMUP_FRACTION))
+
+
+def trunk_steps(work: float, step: int = 0, progress: float = 0.0) -> float:
+    """Return how many steps a run with annealed copies may still take to cost `work` steps.
+
+    Parameters
+    ----------
+    work
+        Steps that can be afforded, those of the copies and their predictions included.
+    step, progress
+        Steps done, and the part of the run that they are, 0 to below 1.
+    """
+    ahead = [part for part in BRANCH_AT if part > progress]
+    until = sum((part - progress) / (1 - progress) for part in ahead)
+    before = ANNEALED_FRACTION * len(ahead) * step + LOOK_FRACTION * len(ahead) * step
+    return (work - before) / (1 + ANNEALED_FRACTION * until + LOOK_FRACTION * len(ahead))
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A copy of a run: from `step` on, its learning rate falls to 0 in `num_steps` steps."""
+
+    step: int
+    num_steps: int
+
+    @property
+    def end(self) -> int:
+        """Steps of the copy when it is annealed, those before it included."""
+        return self.step + self.num_steps
+
+    def factor(self, step: int) -> float:
+        """Return the learning rate of a step, relative to that where the copy was made."""
+        return 1.0 - (step - self.step) / self.num_steps
 
 
 @dataclass(frozen=True)
@@ -31,7 +78,7 @@ class Revision:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The length of a run as first decided, and how it was lowered since."""
+    """The length of a run as first decided, and how it was changed since."""
 
     planned_steps: int
     revisions: tuple[Revision, ...] = ()

@@ -5,7 +5,6 @@ import time
 from contextlib import closing
 from typing import final
 
-import numpy as np
 import torch
 
 from autoseg.seeds import stream_seed
@@ -21,22 +20,23 @@ from autoseg.train.learner import load_encoder
 from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult, train
 from autoseg.train.metrics import Metrics
-from autoseg.train.probe import OPTIMISM, USED_FRACTION, execution_of, num_workers
+from autoseg.train.pace import Pace
+from autoseg.train.probe import execution_of, num_workers
 from autoseg.train.records import RunSettings
-from autoseg.train.schedule import Revision, Schedule, poly_lr
+from autoseg.train.schedule import Branch, Revision, Schedule, poly_lr
 from autoseg.train.task import TASKS, BatchSource
-from autoseg.train.validation import QuickLook
+from autoseg.train.validation import QuickLook, timed_validation
 from autoseg.workspace import append_line
 
-REVISED_AT = (0.25, 0.6)
-"""Parts of the time after which the number of steps may be lowered."""
+MOST_STEPS = 2**31 - 1
+"""Batches are made for so many steps where steps may be added."""
 NUM_LOOKS = 8
 """Parts of a run; after each but the last, some validation cases are looked at."""
 
 
 @final
 class FoldTraining:
-    """A fold while it is trained.
+    """A fold, or a copy of it that is annealed, while it is trained.
 
     Parameters
     ----------
@@ -46,8 +46,12 @@ class FoldTraining:
         As decided before the first step.
     batches
         Of the fold.
-    started
-        `time.monotonic()` when this process began to work on the fold: the probe counts.
+    pace
+        Its clock.
+    schedule
+        The length of the run, with all revisions that were made.
+    branch
+        How a copy is annealed; None: the fold itself is trained.
     """
 
     def __init__(
@@ -57,9 +61,12 @@ class FoldTraining:
         batches: BatchSource,
         listeners: Listeners,
         *,
-        started: float,
+        pace: Pace,
+        schedule: Schedule,
+        branch: Branch | None = None,
     ) -> None:
         self._job, self._listeners = job, listeners
+        self._pace, self._schedule, self._branch = pace, schedule, branch
         self._task = TASKS[job.objective]
         self._execution = execution_of(settings)
         self._batches = batches
@@ -76,14 +83,23 @@ class FoldTraining:
         self._standing = standing or Standing(
             plan_digest=settings.plan_digest, step=0, elapsed_s=0.0
         )
-        self._schedule = _read_schedule(job, settings.num_steps)
         self._metrics = Metrics(job, listeners, settings=settings, step=self._standing.step)
         self._look = QuickLook(job, self._standing.step)
-        self._pace = _Pace(job, settings, self._standing, started)
         self._saved = time.monotonic()
+        pace.begin(self._standing.elapsed_s)
 
-    def run(self) -> float:
-        """Train to the end, write the final weights, and return the active seconds of all runs.
+    @property
+    def _num_steps(self) -> int:
+        """Steps after which the run ends, as decided last."""
+        return self._schedule.num_steps if self._branch is None else self._branch.end
+
+    def run(self, until: float = 1.0) -> int:
+        """Train to a part of the run, save, and return the steps done; at its end, final weights.
+
+        Parameters
+        ----------
+        until
+            Part of the run, above 0 to 1.
 
         Raises
         ------
@@ -92,14 +108,28 @@ class FoldTraining:
         TrainingError
             The loss is no longer finite.
         """
+        if not self._has_reached(until):
+            self._train(until)
+        self._save()
+        if until == 1.0:
+            weights = self._learner.ema.model.state_dict()
+            save_weights(self._job.folder.final, weights, self._standing)
+        return self._standing.step
+
+    def _has_reached(self, until: float) -> bool:
+        step = self._standing.step
+        return step >= self._num_steps or (until < 1.0 and self._schedule.progress(step) >= until)
+
+    def _train(self, until: float) -> None:
+        """Take steps until a part of the run is done."""
         training = self._job.planned.training
         first = self._standing.step
         workers = num_workers(self._execution, self._job.num_threads)
-        stream = self._batches.stream_from(first, self._schedule.num_steps, workers)
-        with closing(stream):
+        last = MOST_STEPS if self._pace.may_add_steps else self._num_steps
+        with closing(self._batches.stream_from(first, last, workers)) as stream:
             steps = train(
                 self._learner,
-                stream,
+                (batch.on(self._execution) for batch in stream),
                 self._task.build_loss(training),
                 execution=self._execution,
                 learning_rate=self._learning_rate,
@@ -108,13 +138,15 @@ class FoldTraining:
             )
             for result in steps:
                 self._after(result)
-                if result.step >= self._schedule.num_steps:
+                if self._has_reached(until):
                     break
-        self._save()
-        save_weights(self._job.folder.final, self._learner.ema.model.state_dict(), self._standing)
-        return self._standing.elapsed_s
 
     def _learning_rate(self, step: int) -> float:
+        if self._branch is None:
+            return self._planned_rate(step)
+        return self._planned_rate(self._branch.step) * self._branch.factor(step)
+
+    def _planned_rate(self, step: int) -> float:
         training, length = self._job.planned.training, self._schedule.planned_steps
         return poly_lr(
             self._schedule.progress(step) * length,
@@ -126,7 +158,7 @@ class FoldTraining:
 
     def _after(self, result: StepResult) -> None:
         """Log, look, save, stop, revise: everything that is not the step itself."""
-        step, num_steps = result.step, self._schedule.num_steps
+        step, num_steps = result.step, self._num_steps
         self._metrics.add(result)
         self._standing = self._standing.revised(step=step, elapsed_s=self._pace.elapsed_s())
         dice = self._dice(step)
@@ -140,16 +172,31 @@ class FoldTraining:
             self._listeners.stop_if_asked(self._job.name)
         elif time.monotonic() - self._saved > self._job.checkpoint_interval_s:
             self._save()
-        affordable = self._pace.affordable_steps(step, self._schedule)
-        if affordable is not None and affordable < num_steps:
-            self._schedule = self._schedule.revised(step, affordable)
-            append_line(
-                self._job.folder.events,
-                {"event": "revised", "step": step, "num_steps": affordable},
+        if self._branch is None and self._pace.is_check_due():
+            self._revise(step)
+
+    def _revise(self, step: int) -> None:
+        """Change the number of steps where the time that is left asks for it."""
+        validation_s = None
+        if self._job.validation_s is not None and self._job.val_cases:
+            validation_s = timed_validation(
+                self._job,
+                self._learner.ema.model,
+                self._execution,
+                step=step,
+                seconds_per_step=self._pace.seconds_per_step,
             )
+        affordable = self._pace.revised_steps(step, self._schedule, validation_s)
+        if affordable is None:
+            return
+        event = {"event": "revised", "step": step, "num_steps": affordable}
+        append_line(self._job.folder.events, event)
+        self._schedule = self._schedule.revised(step, affordable)
 
     def _dice(self, step: int) -> list[float | None]:
         """Return the Dice of each class where a part of the run ends; else nothing."""
+        if self._branch is not None:
+            return []
         parts = [math.floor(self._schedule.progress(s) * NUM_LOOKS) for s in (step - 1, step)]
         if parts[0] == parts[1] or step >= self._schedule.num_steps:
             return []
@@ -164,61 +211,8 @@ class FoldTraining:
         self._saved = time.monotonic()
 
 
-@final
-class _Pace:
-    """How much time has passed, and how many steps the rest allows."""
-
-    def __init__(
-        self, job: FoldJob, settings: RunSettings, standing: Standing, started: float
-    ) -> None:
-        self._started = started
-        self._before_s = standing.elapsed_s
-        self._probed_s = settings.seconds_per_step
-        self._limit_s: float | None = None
-        if job.num_steps is None and settings.seconds_per_step > 0:  # else the steps were given
-            budget_s = job.budget_s or job.planned.training.default_budget_s
-            self._limit_s = None if budget_s is None else standing.elapsed_s + budget_s
-        self._checks = [
-            part * self._limit_s
-            for part in REVISED_AT
-            if self._limit_s is not None and part * self._limit_s > standing.elapsed_s
-        ]
-        self._passed = [self.elapsed_s()]
-        """When this run began and when each of its steps since the last check ended."""
-
-    def elapsed_s(self) -> float:
-        """Return the active seconds of all runs."""
-        return self._before_s + time.monotonic() - self._started
-
-    def affordable_steps(self, step: int, schedule: Schedule) -> int | None:
-        """Return after how many steps the run must end; None where it is not the time to ask."""
-        if self._limit_s is None or not self._checks:
-            return None
-        now = self.elapsed_s()
-        self._passed.append(now)
-        if now < self._checks[0]:
-            return None
-        self._checks.pop(0)
-        seconds = self._seconds_per_step(is_last=not self._checks)
-        self._passed = [now]
-        if schedule.revisions and schedule.revisions[-1].step >= step:
-            return None  # an earlier run has decided this already
-        left_s = self._limit_s - now
-        return step + max(1, math.floor(USED_FRACTION * left_s / seconds))
-
-    def _seconds_per_step(self, *, is_last: bool) -> float:
-        """Return what a step takes: as measured at the last check, hopefully before it.
-
-        Steps that are taken away are lost, also when the machine was busy for a moment only.
-        """
-        if is_last:
-            return (self._passed[-1] - self._passed[0]) / (len(self._passed) - 1)
-        usual = float(np.percentile(np.diff(self._passed), OPTIMISM))
-        return min(usual, self._probed_s or usual)
-
-
-def _read_schedule(job: FoldJob, planned_steps: int) -> Schedule:
-    """Return the length of the run with all revisions that earlier runs have made."""
+def read_schedule(job: FoldJob, planned_steps: int) -> Schedule:
+    """Return the length of the run with all revisions that were made so far."""
     revisions = tuple(
         Revision(line["step"], line["num_steps"])
         for line in keep_lines(job.folder.events)

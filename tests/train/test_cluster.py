@@ -10,7 +10,7 @@ import torch
 
 from autoseg.errors import TrainingError
 from autoseg.train import cluster
-from autoseg.train.cluster import train_folds
+from autoseg.train.cluster import train_each, train_folds
 from autoseg.train.fold import Interrupted
 
 
@@ -198,3 +198,72 @@ def test_stop_request_reaches_the_workers_and_saves(make_job):
         run(jobs, 2, should_stop=lambda: all(job.folder.metrics.exists() for job in jobs))
     assert all(job.folder.last.exists() for job in jobs)
     assert not any(job.folder.stop.exists() for job in jobs)
+
+
+# One after the other, whatever happens to any
+
+
+def attempts(monkeypatch, jobs, train_fold, should_stop=never):
+    """Return how each job ends when `train_fold` trains it."""
+    monkeypatch.setattr(cluster, "train_fold", train_fold)
+    ended = train_each(
+        jobs, num_workers=1, address=None, on_progress=ignore_progress, should_stop=should_stop
+    )
+    return [outcome for _, outcome in ended]
+
+
+def test_a_failure_ends_no_other_job(make_job, monkeypatch):
+    def train_fold(job, on_progress, should_stop):
+        if job.fold == "0":
+            raise ZeroDivisionError
+        return "trained"
+
+    jobs = [make_job("0"), make_job("1")]
+    failure, success = attempts(monkeypatch, jobs, train_fold)
+    assert isinstance(failure, ZeroDivisionError)
+    assert failure.__traceback__ is None, "it would keep the memory of what failed"
+    assert success == "trained"
+
+
+def test_a_job_whose_stop_file_appears_ends_alone(make_job, monkeypatch):
+    def train_fold(job, on_progress, should_stop):
+        assert not should_stop(), "a request of an earlier run is over"
+        job.folder.stop.touch()
+        if job.fold == "0" and should_stop():
+            raise Interrupted("stopped")
+        return "trained"
+
+    jobs = [make_job("0"), make_job("1")]
+    for job in jobs:
+        job.folder.root.mkdir(parents=True, exist_ok=True)
+        job.folder.stop.touch()
+    stopped, success = attempts(monkeypatch, jobs, train_fold)
+    assert isinstance(stopped, Interrupted)
+    assert success == "trained"
+    for job in jobs:
+        job.folder.stop.unlink()
+
+
+def test_a_stop_of_the_caller_ends_all(make_job, monkeypatch):
+    def train_fold(job, on_progress, should_stop):
+        raise Interrupted("stopped")
+
+    with pytest.raises(Interrupted):
+        attempts(monkeypatch, [make_job("0")], train_fold, should_stop=lambda: True)
+
+
+def test_what_has_ended_decides_what_comes_next(make_job, monkeypatch):
+    seen = []
+
+    def jobs():
+        yield make_job("0")
+        assert seen == ["0"]
+        yield make_job("1")
+
+    monkeypatch.setattr(cluster, "train_fold", lambda job, *_: job.fold)
+    for job, outcome in train_each(
+        jobs(), num_workers=1, address=None, on_progress=ignore_progress, should_stop=never
+    ):
+        assert outcome == job.fold
+        seen.append(job.fold)
+    assert seen == ["0", "1"]

@@ -48,7 +48,9 @@ class FakeRay:
 
 
 def crew(ray, jobs, num_workers=2, should_stop=lambda: False):
-    return Crew(ray, jobs, num_workers, Listeners(lambda _: None, should_stop))
+    """Return what runs some jobs."""
+    made = Crew(ray, num_workers, Listeners(lambda _: None, should_stop))
+    return SimpleNamespace(run=lambda: made.run(jobs), each=lambda: made.each(iter(jobs)))
 
 
 @pytest.fixture
@@ -90,6 +92,42 @@ def test_programming_error_of_a_worker_is_not_tried_again(jobs):
     ray = FakeRay({"0": [RayTaskError("KeyError"), "first"], "1": ["second"]})
     with pytest.raises(RayTaskError):
         crew(ray, jobs).run()
+
+
+def test_jobs_end_one_by_one_with_their_results_or_errors(jobs):
+    ray = FakeRay({"0": [RayTaskError("KeyError")], "1": ["second"]})
+    ended = {job.fold: outcome for job, outcome in crew(ray, jobs).each()}
+    assert isinstance(ended["0"], RayTaskError)
+    assert ended["1"] == "second"
+
+
+def test_a_job_is_taken_only_when_a_worker_is_free(jobs):
+    taken = []
+
+    def source():
+        for job in jobs:
+            taken.append(job.fold)
+            yield job
+
+    made = Crew(FakeRay({"0": ["first"], "1": ["second"]}), 1, Listeners(lambda _: None, bool))
+    for count, _ in enumerate(made.each(source()), start=1):
+        assert len(taken) == count
+
+
+def test_whoever_stops_listening_stops_the_workers(jobs):
+    ray = FakeRay({"0": ["first"], "1": ["second"]})
+    ended = crew(ray, jobs).each()
+    next(ended)
+    assert not jobs[1].folder.stop.exists()
+    asked = []
+
+    def wait(references, timeout, num_returns=1):
+        asked.append(jobs[1].folder.stop.exists())
+        return references, []
+
+    ray.wait = wait
+    ended.close()
+    assert asked == [True]
 
 
 def test_stop_request_is_left_for_running_folds_until_they_end(jobs):

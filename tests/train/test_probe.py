@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from autoseg.errors import WorkspaceError
@@ -42,6 +44,20 @@ def test_fastest_execution_is_chosen(make_job, monkeypatch):
     found = probe.fastest_execution(job, batch, 60.0)
     assert found == Execution(device="cpu", precision="fp32", channels_last=True)
     assert probe.fastest_execution(job, batch, 0.0) == usual_execution("cpu")
+
+
+def test_a_precision_that_would_fill_the_memory_is_not_tried(make_job, monkeypatch):
+    tried = []
+
+    def seconds(_, execution, __):
+        tried.append(execution.precision)
+        return [1.0]
+
+    monkeypatch.setattr(probe, "_step_seconds", seconds)
+    job = make_job()
+    job = replace(job, plan=job.plan.revised(memory_bytes=1))
+    probe.fastest_execution(job, _batches(job).batch(0), 60.0)
+    assert set(tried) == {usual_execution("cpu").precision}
 
 
 def test_every_candidate_runs(make_job):

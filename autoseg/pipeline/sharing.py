@@ -1,0 +1,237 @@
+"""What of a budget each fold gets: what is left, less what is expected to come after it."""
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import final
+
+from autoseg.errors import TrainingError
+from autoseg.pipeline.run_record import ActiveTime, RunRecord
+from autoseg.plan.budget import (
+    MIN_FOLD_S,
+    PREPARING_S,
+    Fold,
+    affordable,
+    finishing_seconds,
+)
+from autoseg.plan.plan import Plan
+from autoseg.record import Record
+from autoseg.train.job import FoldJob
+from autoseg.train.lines import read_lines
+from autoseg.train.origin import begun, finished
+from autoseg.workspace import Workspace, append_line
+
+CAUTION = 1.15
+"""Estimates of what comes after training are taken so many times: being late is worse than early,
+and what remains of it is little."""
+SPEED_S = 0.25
+"""Time spent on measuring how fast this process can compute just now."""
+QUIET_SPEED = 12_000.0
+"""Rounds of `_round` a second on the quiet core that `finishing_seconds` was measured on."""
+LEAST_FLOPS = 5e10
+"""Operations a second that any processor of today reaches undisturbed: where less was measured,
+other work was at it, which `slowness` counts already."""
+MAX_SLOWNESS = 6.0
+"""Other work that slows a process down further is hardly there for long."""
+
+
+class Finished(Record):
+    """What came after training, once: a line of events.jsonl."""
+
+    plan_digest: str
+    folds: tuple[Fold, ...]
+    """What the model was made of."""
+    seconds: dict[str, float]
+    """By step."""
+
+
+def note_finished(workspace: Workspace, record: Finished) -> None:
+    """Write what finishing took, for the budgets of later calls."""
+    append_line(workspace.events, {"event": "finished", **record.model_dump(mode="json")})
+
+
+def slowness() -> float:
+    """Return how many times longer than on a quiet core computing takes here and now, at least 1.
+
+    Other work on the same cores is most of it.
+    """
+    rounds, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < SPEED_S:
+        _round()
+        rounds += 1
+    return min(MAX_SLOWNESS, max(1.0, QUIET_SPEED * spent / rounds))
+
+
+@final
+class Shares:
+    """The division of a budget among the folds of one `autoseg train`.
+
+    Asked anew before every fold: what a fold did not use goes to the next ones.
+
+    Parameters
+    ----------
+    jobs
+        All folds that are asked for.
+    budget_s
+        Of the whole command.
+    active
+        What of it is used.
+    num_workers
+        Folds trained at once.
+    """
+
+    def __init__(
+        self, jobs: Sequence[FoldJob], budget_s: float, active: ActiveTime, num_workers: int
+    ) -> None:
+        self._jobs, self._num_workers = jobs, num_workers
+        self._plan = jobs[0].plan
+        self._workspace = Workspace(jobs[0].root)
+        self._budget_s, self._active = budget_s, active
+        self._flops = max(LEAST_FLOPS, RunRecord.load(self._workspace.run).machine.flops)
+        self._slowness = slowness()
+        self._trained = _trained(self._workspace, self._plan)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of the budget that are left."""
+        return self._budget_s - self._active.seconds
+
+    def granted(self, pending: Sequence[FoldJob]) -> list[FoldJob]:
+        """Return the folds with their time: the same for all that are still to be trained.
+
+        What is left, and what is kept for what comes after, is written to the workspace's events.
+        """
+        self._trained = _trained(self._workspace, self._plan)
+        self._slowness = slowness()
+        left_s = self.left_s
+        training_s = self._training_s(pending, left_s)
+        if any(job.stops_at_plateau for job in pending):
+            # Time saved at a plateau is saved, not given to folds that will meet it, too.
+            training_s = min(training_s, self._training_s(self._jobs, self._budget_s))
+        training_s = max(MIN_FOLD_S, training_s)
+        found = [
+            replace(job, budget_s=training_s, validation_s=self._validation_s(job))
+            for job in pending
+        ]
+        line = {
+            "event": "shared",
+            "folds": [job.name for job in pending],
+            "left_s": round(left_s, 1),
+            "training_s": round(training_s, 1),
+            "validation_s": [round(self._validation_s(job), 1) for job in pending],
+            "finishing_s": round(self._finishing_s(_folds(pending)), 1),
+        }
+        append_line(self._workspace.events, line)
+        return found
+
+    def affordable(self, pending: Sequence[FoldJob], *, is_alone: bool) -> list[FoldJob]:
+        """Return the folds that the time allows; what was begun is always brought to its end.
+
+        Parameters
+        ----------
+        pending
+            Without a result, in preferred order.
+        is_alone
+            Nothing is trained yet, so that one fold must be affordable.
+
+        Raises
+        ------
+        TrainingError
+            There is not even time for one fold.
+        """
+        old = [job for job in pending if begun(job) is not None]
+        new = {(job.configuration, job.fold): job for job in pending if job not in old}
+        left_s = self.left_s
+
+        def fits(folds: Sequence[Fold]) -> bool:
+            kept = [*old, *(new[fold] for fold in folds)]
+            return self._training_s(kept, left_s) >= MIN_FOLD_S
+
+        kept = affordable(tuple(new), fits)
+        if is_alone and not old and not kept:
+            kept = tuple(new)[:1]
+            self._refuse_short(new[kept[0]])
+        return [*old, *(new[fold] for fold in kept)]
+
+    def _refuse_short(self, job: FoldJob) -> None:
+        """Raise an error if not even an undisturbed machine could train and finish one fold."""
+        fold = [(job.configuration, job.fold)]
+        least_s = MIN_FOLD_S + finishing_seconds(self._plan, fold, self._flops)
+        if self.left_s >= least_s:
+            return
+        missing_s = math.ceil(least_s + PREPARING_S - self.left_s)
+        raise TrainingError(
+            found=f"{max(self.left_s, 0):.0f} s left of the budget",
+            expected=f"at least {least_s:.0f} s: one fold of {MIN_FOLD_S:.0f} s and what comes "
+            "after it",
+            fix=f"give a larger --budget: {missing_s} s more",
+        )
+
+    def _training_s(self, pending: Sequence[FoldJob], left_s: float) -> float:
+        """Return the training time of each fold, what comes after taken from what is left."""
+        rounds = math.ceil(len(pending) / self._num_workers)
+        validation_s = sum(map(self._validation_s, pending)) / len(pending)
+        return (left_s - self._finishing_s(_folds(pending))) / rounds - validation_s
+
+    def _validation_s(self, job: FoldJob) -> float:
+        """Return what a fold's validation should take: as in earlier folds, else by the plan."""
+        from autoseg.train.validation import expected_validation, validation_work
+
+        if not job.val_cases:
+            return 0.0
+        known = [
+            result.validation_seconds / validation_work(other)
+            for other in self._jobs
+            if other.configuration == job.configuration
+            and other.val_cases
+            and (result := finished(other)) is not None
+            and result.validation_seconds > 0
+        ]
+        if known:
+            return known[-1] * validation_work(job)
+        return CAUTION * expected_validation(job, job.planned.cost.step_seconds)
+
+    def _finishing_s(self, folds: Sequence[Fold]) -> float:
+        """Return what comes after the last fold: as measured here before, else by the plan."""
+        wanted = tuple(dict.fromkeys([*self._trained, *folds]))
+        expected_s = finishing_seconds(self._plan, wanted, self._flops)
+        before = _last_finished(self._workspace, self._plan)
+        if before is None:
+            return CAUTION * self._slowness * expected_s
+        then_s = finishing_seconds(self._plan, before.folds, self._flops)
+        return CAUTION * sum(before.seconds.values()) * expected_s / then_s
+
+
+def _folds(jobs: Sequence[FoldJob]) -> list[Fold]:
+    return [(job.configuration, job.fold) for job in jobs]
+
+
+def _trained(workspace: Workspace, plan: Plan) -> list[Fold]:
+    """Return the folds of a plan that have a result."""
+    digest, found = plan.digest(), []
+    for path in sorted(workspace.training.glob("*/fold_*/result.json")):
+        with suppress(ValueError, OSError):
+            content = json.loads(path.read_bytes())
+            if content.get("plan_digest") == digest:
+                found.append((str(content["configuration"]), str(content["fold"])))
+    return found
+
+
+def _last_finished(workspace: Workspace, plan: Plan) -> Finished | None:
+    """Return what finishing took the last time that a model of this plan was exported."""
+    digest, name = plan.digest(), workspace.events.name
+    for line in reversed(read_lines(workspace.events)):
+        if line.get("event") == "finished" and line.get("plan_digest") == digest:
+            content = {key: value for key, value in line.items() if key != "event"}
+            return Finished.from_json(json.dumps(content), name)
+    return None
+
+
+def _round() -> None:
+    """Do what interpreters do: a thousand small objects."""
+    found = {}
+    for index in range(1000):
+        found[index % 97] = str(index)
