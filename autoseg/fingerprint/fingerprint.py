@@ -8,7 +8,15 @@ from autoseg.record import Record
 from autoseg.runtime.geometry import Unit
 from autoseg.runtime.recipe import Labels
 
-LATER = ("class_centres", "border_foreground", "padding", "brightest", "thumbnail")
+LATER = (
+    "class_centres",
+    "class_widths",
+    "class_lengths",
+    "border_foreground",
+    "padding",
+    "brightest",
+    "thumbnail",
+)
 """Facts that older fingerprints lack; their digests, which plans hold, stay what they are."""
 
 
@@ -33,6 +41,11 @@ class CaseStats(Record):
     """Mean foreground intensity of each channel; empty where nothing is annotated."""
     class_centres: tuple[tuple[float, ...], ...] = ()
     """Centre of each class as fractions of the shape; empty for the background, absent classes."""
+    class_widths: tuple[float, ...] = ()
+    """Mean width of each class's connected parts, voxels; 0 where there are none. Not measured of
+    signals and of images that do not fit into memory."""
+    class_lengths: tuple[float, ...] = ()
+    """How many times longer than wide they are (see `autoseg.fingerprint.tubes`)."""
     border_foreground: float | None = None
     """Part of the voxels on the image's faces that are foreground."""
     padding: tuple[float, ...] = ()

@@ -16,6 +16,7 @@ from autoseg.dataset.dataset import Case, Dataset, Finding
 from autoseg.fingerprint.copied import copied_mask
 from autoseg.fingerprint.fingerprint import CaseStats
 from autoseg.fingerprint.thumbnail import thumbnail
+from autoseg.fingerprint.tubes import tube_facts
 from autoseg.runtime.crop import box_slices, nonzero_box
 from autoseg.runtime.images import Image, Unit
 from autoseg.seeds import stream
@@ -51,6 +52,8 @@ class ClassFacts:
     voxels: tuple[int, ...]
     components: tuple[int, ...]
     centres: tuple[tuple[float, ...], ...]
+    widths: tuple[float, ...] = ()
+    lengths: tuple[float, ...] = ()
 
 
 def measure_case(dataset: Dataset, case: Case) -> Measured:
@@ -78,6 +81,8 @@ def measure_case(dataset: Dataset, case: Case) -> Measured:
             float(channel.mean(dtype=float)) for channel in samples if len(channel)
         ),
         class_centres=facts.centres,
+        class_widths=facts.widths,
+        class_lengths=facts.lengths,
         border_foreground=_border_foreground(classes),
         padding=_padding(image.array),
         brightest=tuple(
@@ -167,7 +172,9 @@ def class_facts(classes: NDArray, num_classes: int) -> ClassFacts:
     class_of[numbers] = inside  # all voxels of a component have one class
     components += np.bincount(class_of[1:], minlength=num_classes)
     components[0] = 0
-    return ClassFacts(_whole(counts), _whole(components), tuple(centres))
+    is_signal = classes.ndim == 1
+    tubes = ((), ()) if is_signal else tube_facts(inside, num_classes)
+    return ClassFacts(_whole(counts), _whole(components), tuple(centres), *tubes)
 
 
 def sample_foreground(

@@ -14,7 +14,7 @@ from autoseg.fingerprint.fingerprint import CaseStats
 from autoseg.fingerprint.measure import Measured, sample_limit
 from autoseg.record import autoseg_version
 
-VERSION = 4
+VERSION = 5
 """Raised when a case has more facts, so that what was measured before is measured again."""
 
 

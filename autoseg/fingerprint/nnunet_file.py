@@ -1,6 +1,8 @@
 """Fingerprints in files: our own, and nnU-Net's with or without labels inside."""
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 from autoseg.dataset.dataset import DatasetSpec
@@ -16,6 +18,9 @@ KEYS = (
     "foreground_intensity_properties_per_channel",
     "median_relative_size_after_cropping",
 )
+MAX_AXES = 3
+MAX_TOLD = 10
+"""Lines of a message that name what is wrong."""
 PICTURE_SPACING = 999.0
 """What nnU-Net writes for the third axis of a picture; its other two are 1."""
 
@@ -29,11 +34,12 @@ def load_fingerprint(path: Path, dataset_json: Path | None) -> Fingerprint:
     Raises
     ------
     DatasetError
-        A file is missing or no fingerprint, or channels and labels are nowhere declared.
+        A file is missing or no fingerprint, channels and labels are nowhere declared, or sizes and
+        spacings are such as no image has.
     """
     content = _read_object(path)
     if "schema_version" in content:
-        return Fingerprint.from_json(json.dumps(content), path.name)
+        return _sound(path, Fingerprint.from_json(json.dumps(content), path.name))
     missing = [key for key in KEYS if key not in content]
     if missing:
         raise DatasetError(
@@ -51,13 +57,55 @@ def load_fingerprint(path: Path, dataset_json: Path | None) -> Fingerprint:
     channels = parse_channels(description)
     labels = parse_labels(description, DatasetSpec())
     try:
-        return _fingerprint(path, content, channels, labels)
+        return _sound(path, _fingerprint(path, content, channels, labels))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(
             found=f"{path}: {type(error).__name__}: {error}",
             expected="a shape and a spacing for each case, and intensities for each channel",
             fix="have nnU-Net write the file again",
         ) from None
+
+
+def _sound(path: Path, fingerprint: Fingerprint) -> Fingerprint:
+    """Return a fingerprint whose numbers can be planned from.
+
+    Raises
+    ------
+    DatasetError
+        There are no cases, or sizes and spacings that no image has: all of them.
+    """
+    wrong = [line for case in fingerprint.cases for line in _case_problems(case)]
+    counts = {len(case.shape) for case in fingerprint.cases}
+    if len(counts) > 1:
+        wrong.append(f"cases of {' and '.join(map(str, sorted(counts)))} axes")
+    if not fingerprint.cases:
+        wrong.append("no cases")
+    if len(fingerprint.intensities) != len(fingerprint.channels):
+        wrong.append(
+            f"intensities of {len(fingerprint.intensities)} channels, and "
+            f"{len(fingerprint.channels)} names"
+        )
+    if not wrong:
+        return fingerprint
+    more = [f"... and {len(wrong) - MAX_TOLD} more"] * (len(wrong) > MAX_TOLD)
+    raise DatasetError(
+        found="\n".join([f"{path.name}: {line}" for line in wrong[:MAX_TOLD]] + more),
+        expected="cases of 1 to 3 axes, with a size of 1 or more and a spacing above 0 along each",
+        fix=f"correct {path.name}, or plan from the data set itself",
+    )
+
+
+def _case_problems(case: CaseStats) -> Iterator[str]:
+    """Yield what no image has, one line each."""
+    dims = len(case.shape)
+    if not 1 <= dims <= MAX_AXES:
+        yield f"{case.case_id}: {dims} axes"
+    for name in ("shape", "shape_after_crop"):
+        shape = getattr(case, name)
+        if len(shape) != dims or any(n < 1 for n in shape):
+            yield f"{case.case_id}: {name} {shape}"
+    if len(case.spacing) != dims or not all(0 < step < math.inf for step in case.spacing):
+        yield f"{case.case_id}: spacing {case.spacing} of {dims} axes"
 
 
 def _read_object(path: Path) -> dict:

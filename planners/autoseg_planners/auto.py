@@ -4,8 +4,17 @@ import math
 from dataclasses import dataclass, replace
 
 from autoseg.check.pairs import mirror_pairs
+from autoseg.plan.after import bounded_by, budget_after, configurations_after
 from autoseg.plan.budget import FEW_SLICES, seconds_per_fold
-from autoseg.plan.compose import Draft, Style, compose, configuration, decision, facts
+from autoseg.plan.compose import (
+    OVERLAP,
+    Draft,
+    Style,
+    compose,
+    configuration,
+    decision,
+    facts,
+)
 from autoseg.plan.explain import explain_grid, explain_sized
 from autoseg.plan.family import fit_network
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
@@ -21,6 +30,7 @@ from autoseg.plan.rules import (
 from autoseg.plan.sizing import Limits, Sized, cpu_limits, fit_budget, gpu_limits
 from autoseg.plan.topology import first_patch
 from autoseg.plan.training import adamw_training, sgd_training
+from autoseg_planners.adapt import adapted, advised, with_known_encoder
 from autoseg_planners.nnunet import PLAIN
 
 CPU_BUDGET_S = 2 * 3600.0
@@ -62,28 +72,32 @@ def plan(request: PlanRequest) -> Plan:
     """Return a plan that uses the machine and the budget as well as the rules know."""
     grid = image_grid(request.fingerprint)
     memory = device_memory(request)
-    count = num_trained(request, grid, memory)
+    count = configurations_after(request.after, num_trained(request, grid, memory)).value
     seconds = fold_seconds(request, count)
     limits = _limits(request, seconds, memory)
     found = choices(request, grid, limits)
     trained = preference(request, grid, found)[:count]
     style = style_of(request)
+    common = advised(request)
     configurations, decisions = [], explain_grid(request.fingerprint, grid)
-    decisions += _explain_request(request, style, memory, seconds)
+    decisions += [*_explain_request(request, style, memory, seconds), *common.decisions]
     for choice in found:
         draft = _draft(request, grid, choice, trained)
-        item = _unswapped(request, grid, configuration(request, grid, style, draft, seconds))
+        item = configuration(request, grid, style, draft, seconds)
+        item, more = adapted(request, grid, limits, item, common)
+        item = _unswapped(request, grid, item)
         configurations.append(item)
-        decisions += explain_sized(item, choice.sized, limits)
+        decisions += [*explain_sized(item, choice.sized, limits), *more]
     if grid.is_volume:
         decisions.append(_cascade_decision())
-    return compose(
+    made = compose(
         request,
         planner="auto",
         memory_bytes=memory,
         configurations=configurations,
         decisions=decisions,
     )
+    return with_known_encoder(request, limits, made)
 
 
 def _unswapped(request: PlanRequest, grid: Grid, item: ConfigurationPlan) -> ConfigurationPlan:
@@ -108,10 +122,18 @@ def device_memory(request: PlanRequest) -> int:
     return request.memory_bytes or int(GPU_MEMORY * smallest)
 
 
+def default_budget(request: PlanRequest) -> float:
+    """Return the seconds of one `autoseg train` where no budget is given."""
+    usual = CPU_BUDGET_S if request.device == "cpu" else GPU_BUDGET_S
+    if request.after is None:
+        return usual
+    known = request.after.configurations
+    return max(budget_after(bounded_by(item).value, usual).value for item in known)
+
+
 def budget(request: PlanRequest) -> float:
     """Return the seconds of one `autoseg train`."""
-    default = CPU_BUDGET_S if request.device == "cpu" else GPU_BUDGET_S
-    return request.budget_s or default
+    return request.budget_s or default_budget(request)
 
 
 def fold_seconds(request: PlanRequest, num_configurations: int) -> float:
@@ -227,9 +249,11 @@ def _training(request: PlanRequest, choice: Choice) -> TrainingPlan:
     patch, batch_dice = choice.sized.patch_size, choice.batch_dice
     if request.device == "cpu":
         training = adamw_training(patch, supervised=supervised, batch_dice=batch_dice)
-        return training.revised(default_budget_s=CPU_BUDGET_S)
+        return training.revised(default_budget_s=default_budget(request))
     training = sgd_training(patch, supervised=supervised, batch_dice=batch_dice)
-    return training.revised(ema_decay=GPU_EMA, default_steps=None, default_budget_s=GPU_BUDGET_S)
+    return training.revised(
+        ema_decay=GPU_EMA, default_steps=None, default_budget_s=default_budget(request)
+    )
 
 
 def _why_trained(grid: Grid, choice: Choice) -> str:
@@ -290,6 +314,12 @@ def _explain_request(
             ),
         ),
         _mirror_decision(request, style),
+        decision(
+            "tile overlap",
+            f"{OVERLAP:.0%}",
+            rule="recipe",
+            reason="Errors concentrate at the borders of tiles: neighbours share half of theirs.",
+        ),
     ]
 
 

@@ -24,7 +24,8 @@ def check(root, **spec):
     found = measure_big.measure(dataset, dataset.cases[0])
     expected = measure_case(dataset, dataset.cases[0])
     assert found.stats is not None
-    assert found.stats == expected.stats
+    assert expected.stats is not None
+    assert found.stats == expected.stats.revised(class_widths=(), class_lengths=())
     np.testing.assert_array_equal(found.samples, expected.samples)
     assert found.findings == expected.findings
     assert found.unit == expected.unit

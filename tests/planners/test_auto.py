@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 
 from autoseg.machine import Gpu
-from autoseg.plan.cost import STEP_OVERHEAD_S
+from autoseg.plan.cost import overhead_seconds
 from autoseg.plan.plan import SidePair
 from autoseg.plan.registry import load_planner
+from autoseg.plan.speed import step_speed
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.fingerprints import fingerprint_of, machine_of, request_of
 from autoseg.testing.strategies import plan_requests
@@ -204,7 +205,8 @@ def test_a_patch_of_a_signal_grows_with_the_time_within_its_limits():
 def test_a_batch_whose_arithmetic_costs_nothing_is_not_made_small():
     (item,) = ask(LEADS, (0.002,), budget_s=180.0).configurations
     assert item.batch_size > 2
-    assert item.cost.step_seconds <= 2 * STEP_OVERHEAD_S["cpu"]
+    overhead_s = overhead_seconds(item.network, step_speed(machine_of(), "cpu", 1))
+    assert item.cost.step_seconds <= 2 * overhead_s
 
 
 def test_many_short_signals_are_planned_quickly():
