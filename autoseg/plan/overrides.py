@@ -1,6 +1,7 @@
 """`--set KEY=VALUE`: changes to a plan, checked like a plan that is read."""
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -8,23 +9,23 @@ from autoseg.errors import AutosegError, PlanError, nearest
 from autoseg.plan.consistency import plan_problems
 from autoseg.plan.cost import TRAINING_FACTOR
 from autoseg.plan.counting import forward_operations, num_parameters
-from autoseg.plan.memory import RECOMPUTED_FRACTION, feature_values
+from autoseg.plan.memory import (
+    BYTES_PER_PARAMETER,
+    FIXED_BYTES,
+    RECOMPUTED_FRACTION,
+    feature_values,
+)
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
+from autoseg.plan.setting_keys import (
+    CONFIGURATIONS,
+    FIXED_FIELDS,
+    Wrong,
+    problem,
+)
 from autoseg.record import NetworkPlan
 
-FIXED_FIELDS = frozenset(
-    {
-        "schema_version",
-        "autoseg_version",
-        "planner",
-        "fingerprint_digest",
-        "configurations",
-        "decisions",
-        "cost",
-        "name",
-    }
-)
-"""What a plan records but nobody may set."""
+BY_USER = "Set by the user."
+"""Reason of what a user decided."""
 SHORT = ("loss", "augmentation")
 """Fields of a configuration's training that may be named without it."""
 
@@ -52,8 +53,9 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     if not assignments:
         return plan
     content = json.loads(plan.to_json())
-    parsed = [_parse(text) for text in assignments]
     names = [item["name"] for item in content["configurations"]]
+    check_settings(assignments, names)
+    parsed = [_parse(text) for text in assignments]
     for assignment in parsed:
         for single in _of_training(assignment, names):
             _assign(content, single)
@@ -78,9 +80,63 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
         with_cost(new, old)
         for new, old in zip(changed.configurations, plan.configurations, strict=True)
     )
-    decisions = _decided(plan.decisions, parsed, "Set by the user.")
+    decisions = _decided(plan.decisions, parsed, BY_USER)
     decisions = _decided(decisions, needs, "What was set needs it.")
     return changed.revised(configurations=configurations, decisions=decisions)
+
+
+def check_settings(assignments: Sequence[str], names: Sequence[str] = CONFIGURATIONS) -> None:
+    """Refuse settings that no plan takes; they can be told before anything is measured.
+
+    Parameters
+    ----------
+    assignments
+        KEY=VALUE each.
+    names
+        Of the plan's configurations, where it is made.
+
+    Raises
+    ------
+    PlanError
+        Keys that are unknown (the one that may be meant is named) or set twice, and values of
+        another type: all at once.
+    """
+    parsed = [_parse(text) for text in assignments]
+    wrong = [found for item in parsed if (found := _problem(item, names)) is not None]
+    wrong += _set_twice(parsed)
+    if not wrong:
+        return
+    found, expected, fix = ("\n".join(dict.fromkeys(parts)) for parts in zip(*wrong, strict=True))
+    raise PlanError(found=f"--set {found}", expected=expected, fix=fix)
+
+
+def _problem(assignment: _Assignment, names: Sequence[str]) -> Wrong | None:
+    """Return why no plan takes an assignment; pretrained encoders have keys of their own."""
+    if assignment.keys[1:] in (("network", "backbone"), ("network", "weights")):
+        return None
+    single = _of_training(assignment, names)[0]
+    return problem(single.keys, single.value, names, text=assignment.text)
+
+
+def _set_twice(parsed: Sequence[_Assignment]) -> list[Wrong]:
+    """Return keys that are given different values."""
+    values: dict[tuple[str, ...], list[_Assignment]] = {}
+    for item in parsed:
+        values.setdefault(item.keys, []).append(item)
+    return [
+        Wrong(" and ".join(item.text for item in items), "one value for each key", "leave one out")
+        for items in values.values()
+        if any(item.value != items[0].value for item in items)
+    ]
+
+
+def user_settings(plan: Plan) -> tuple[str, ...]:
+    """Return what a user has set in a plan, each as KEY=VALUE."""
+    settings: list[str] = []
+    for decision in plan.decisions:
+        given = decision.inputs.get("set", "") if decision.reason == BY_USER else ""
+        settings += re.split(r" (?=[\w.]+=)", given) if given else []  # encoders: several in one
+    return tuple(settings)
 
 
 def _parse(text: str) -> _Assignment:
@@ -204,7 +260,7 @@ def with_cost(new: ConfigurationPlan, old: ConfigurationPlan) -> ConfigurationPl
         step_operations=operations,
         step_seconds=seconds,
         train_seconds=seconds * steps if steps else old.cost.train_seconds,
-        memory_bytes=round(old.cost.memory_bytes * _values(new) / _values(old)),
+        memory_bytes=_memory(new, old),
     )
     return new.revised(cost=cost)
 
@@ -213,6 +269,15 @@ def _operations(item: ConfigurationPlan) -> float:
     forward = forward_operations(item.network, item.patch_size)
     passes = TRAINING_FACTOR + (1 if item.training.recompute else 0)
     return passes * item.batch_size * forward
+
+
+def _memory(new: ConfigurationPlan, old: ConfigurationPlan) -> int:
+    """Return the memory of a configuration in which features take as much as in another."""
+    fixed = [
+        FIXED_BYTES + BYTES_PER_PARAMETER * num_parameters(item.network) for item in (new, old)
+    ]
+    features = max(0, old.cost.memory_bytes - fixed[1])
+    return round(fixed[0] + features * _values(new) / _values(old))
 
 
 def _values(item: ConfigurationPlan) -> float:

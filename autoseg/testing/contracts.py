@@ -10,6 +10,7 @@ from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.formats.format import Format
 from autoseg.errors import PlanError
 from autoseg.plan.consistency import plan_problems
+from autoseg.plan.fits import has_room
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import Planner
 from autoseg.plan.request import PlanRequest
@@ -18,6 +19,8 @@ from autoseg.testing.layouts import LAYOUTS
 from autoseg.testing.strategies import plan_requests
 
 DEFAULT_EXAMPLES = 25
+EXPLAINED = ("patch_size", "batch_size", "network")
+"""What a plan must give a reason for in each configuration that is trained."""
 
 
 def check_format(
@@ -59,13 +62,27 @@ def check_format(
     assert after == before, f"{entry.name} changed the folder that it read"
 
 
-def check_planner(planner: Planner, *, num_examples: int = DEFAULT_EXAMPLES) -> None:
+def check_planner(
+    planner: Planner, *, num_examples: int = DEFAULT_EXAMPLES, memory_factor: float = 1.0
+) -> None:
     """Raise AssertionError unless a planner keeps its contract on requests of every kind.
 
     Whatever the data, the machine and the budget: the plan is for the data and the request that
-    were given, fits together, survives JSON, is the same for the same request, and says why.
-    Signals, images with one axis, may be refused with a PlanError.
+    were given, fits together, survives JSON, is the same for the same request, keeps to the memory,
+    says why, and everything in it can be built. Signals, images with one axis, may be refused with
+    a PlanError.
+
+    Parameters
+    ----------
+    planner
+        A function of the entry-point group `autoseg.planners`.
+    num_examples
+        How many requests are made up; always the same ones.
+    memory_factor
+        How much more memory than the plan allows a trained configuration may be expected to take:
+        above 1 for planners that measure memory in another way than `autoseg.plan.memory`.
     """
+    built: set[str] = set()
 
     @settings(
         deadline=None,
@@ -89,8 +106,35 @@ def check_planner(planner: Planner, *, num_examples: int = DEFAULT_EXAMPLES) -> 
         assert Plan.from_json(text, "plan.json") == plan, "the plan does not survive JSON"
         assert planner(request).to_json() == text, "the same request gave another plan"
         _check_reasons(plan)
+        _check_costs(request, plan, memory_factor)
+        _check_built(plan, built)
 
     keeps_the_contract()
+
+
+def _check_costs(request: PlanRequest, plan: Plan, memory_factor: float) -> None:
+    """Require costs above 0, and no more memory than was given where a useful network fits."""
+    asked = request.memory_bytes
+    assert asked is None or plan.memory_bytes <= asked, "the plan takes more memory than was asked"
+    allowed = memory_factor * plan.memory_bytes
+    for item in plan.configurations:
+        cost = item.cost
+        numbers = (cost.parameters, cost.step_operations, cost.step_seconds, cost.memory_bytes)
+        assert min(numbers) > 0, f"{item.name}: a cost is not above 0: {cost}"
+        if item.train_by_default and has_room(plan):
+            expected = f"{cost.memory_bytes / 1e9:.2f} of {plan.memory_bytes / 1e9:.2f} GB"
+            assert cost.memory_bytes <= allowed, f"{item.name} should take {expected}"
+
+
+def _check_built(plan: Plan, built: set[str]) -> None:
+    """Require that each configuration can be built; those in `built` were, and are not again."""
+    from autoseg.testing.building import check_buildable
+
+    for item in plan.configurations:
+        key = f"{item.network.digest()} {item.patch_size} {item.training.loss.digest()}"
+        if key not in built:
+            check_buildable(item)
+            built.add(key)
 
 
 def _check_answer(request: PlanRequest, plan: Plan) -> None:
@@ -99,6 +143,7 @@ def _check_answer(request: PlanRequest, plan: Plan) -> None:
     assert plan.labels == fingerprint.labels, "the plan is for other labels"
     assert plan.fingerprint_digest == fingerprint.digest(), "the plan is for other data"
     assert (plan.seed, plan.num_folds) == (request.seed, request.num_folds), "seed or folds differ"
+    assert plan.budget_s == request.budget_s, "the plan is for another budget"
     assert plan.device == request.device, "the plan is for another device"
     for item in plan.configurations:
         names = [channel.name for channel in item.recipe.channels]
@@ -111,10 +156,15 @@ def _check_answer(request: PlanRequest, plan: Plan) -> None:
 
 
 def _check_reasons(plan: Plan) -> None:
-    """Require a reason for each decision and each choice of what to train."""
+    """Require a reason for each decision, and one for all that is decided of what is trained."""
     assert plan.decisions, "no decision is recorded"
+    names = [decision.name for decision in plan.decisions]
     for decision in plan.decisions:
+        assert names.count(decision.name) == 1, f"{decision.name} is decided twice"
         assert decision.reason.strip(), f"no reason for {decision.name}"
         assert decision.rule.strip(), f"no rule for {decision.name}"
     for item in plan.configurations:
         assert item.why.strip(), f"no reason to train or not to train {item.name}"
+        if item.train_by_default:
+            for what in EXPLAINED:
+                assert f"{item.name}.{what}" in names, f"no decision about {item.name}.{what}"

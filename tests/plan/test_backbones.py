@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from autoseg.errors import PlanError
-from autoseg.plan.backbones import Shape, split_backbones, value_range, with_backbone
+from autoseg.plan.backbones import (
+    Shape,
+    names_backbone,
+    split_backbones,
+    value_range,
+    with_backbone,
+)
 from autoseg.plan.consistency import plan_problems
 from autoseg.plan.counting import num_parameters
 from autoseg.plan.export_nnunet import to_nnunet
@@ -203,6 +209,13 @@ def test_images_of_mixed_types_have_each_their_own_range(fingerprint):
     mixed = (first.revised(dtype="uint16"), *(case.revised(dtype="uint8") for case in others))
     found = value_range(fingerprint.revised(cases=mixed), "grey", fingerprint.intensities[0])
     assert found == (None, None)
+
+
+def test_a_user_who_names_an_encoder_or_none_decides():
+    assert names_backbone(["seed=1", "2d.network.backbone=none"])
+    assert names_backbone(["2d.network.backbone = resnet18"])
+    assert not names_backbone(["2d.network.dropout=0.1"])
+    assert not names_backbone(["2d.network.backbone.frozen_norm=false"])
 
 
 @pytest.mark.parametrize("name", planner_names())

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
 
-from autoseg.plan.fits import memory_findings
+from autoseg.errors import PlanError
+from autoseg.machine import Gpu
+from autoseg.plan.fits import fitting_plan, has_room, memory_findings
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.registry import load_planner
-from autoseg.testing.fingerprints import fingerprint_of, request_of
+from autoseg.testing.fingerprints import fingerprint_of, machine_of, request_of
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +38,37 @@ def test_a_configuration_that_is_not_trained_may_need_what_it_likes(plan):
     idle = plan.configuration("3d_fullres").revised(train_by_default=False)
     plan = plan.revised(memory_bytes=needed // 2, configurations=(idle,))
     assert memory_findings(plan) == ()
+
+
+GPU = Gpu(name="NVIDIA A100", memory_bytes=40 * 2**30)
+
+
+def of_memory(memory_bytes, *, ram_bytes=8 * 10**9, gpus=()):
+    request = request_of(
+        fingerprint_of([(36, 50, 35)] * 20), machine_of(*gpus), memory_bytes=memory_bytes
+    )
+    return replace(request, ram_bytes=ram_bytes)
+
+
+@pytest.mark.parametrize(
+    ("request_", "options"),
+    [
+        (of_memory(10**8), ["--memory 500MB"]),
+        (of_memory(None, ram_bytes=10**8), ["--ram 500MB"]),
+        (of_memory(10**8, ram_bytes=2 * 10**8), ["--ram 500MB", "--memory 500MB"]),
+        (of_memory(10**8, ram_bytes=10**8, gpus=(GPU,)), ["--memory 500MB"]),
+    ],
+    ids=["memory", "ram", "both", "gpu"],
+)
+def test_memory_below_the_smallest_network_names_the_options_that_limit_it(request_, options):
+    with pytest.raises(PlanError, match="no useful network fits") as caught:
+        fitting_plan(load_planner("nnunet"), request_)
+    assert caught.value.fix == f"give {' and '.join(options)} or more"
+
+
+def test_a_patch_of_a_few_voxels_is_no_network_unless_the_image_is_as_small():
+    plan = load_planner("nnunet")(of_memory(10**6)).revised(memory_bytes=10**9)
+    assert not has_room(plan)
+    tiny = fingerprint_of([(3, 4, 5)] * 20)
+    assert has_room(load_planner("nnunet")(request_of(tiny)))
+    assert not has_room(load_planner("nnunet")(request_of(tiny, memory_bytes=10**8)))

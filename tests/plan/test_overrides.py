@@ -1,9 +1,12 @@
 import pytest
 
 from autoseg.errors import PlanError
+from autoseg.pipeline.supersede import by_key
 from autoseg.plan.counting import num_parameters
-from autoseg.plan.overrides import apply_overrides
+from autoseg.plan.memory import BYTES_PER_PARAMETER, FIXED_BYTES
+from autoseg.plan.overrides import apply_overrides, check_settings, user_settings
 from autoseg.plan.registry import load_planner
+from autoseg.plan.setting_keys import FIXED_FIELDS
 from autoseg.testing.fingerprints import fingerprint_of, request_of
 
 
@@ -81,7 +84,12 @@ def test_every_part_of_a_network_is_set_with_its_cost(plan, assignments, more_va
     old, new = (item.configuration("3d_fullres") for item in (plan, changed))
     assert new.network != old.network
     assert new.cost.parameters == num_parameters(new.network)
-    assert (new.cost.memory_bytes > old.cost.memory_bytes) == more_values
+    assert (feature_bytes(new.cost) > feature_bytes(old.cost)) == more_values
+
+
+def feature_bytes(cost):
+    """Return what the values between the layers take of a configuration's memory."""
+    return cost.memory_bytes - FIXED_BYTES - BYTES_PER_PARAMETER * cost.parameters
 
 
 def test_deep_supervision_takes_other_weights(plan):
@@ -100,6 +108,16 @@ def test_deep_supervision_takes_other_weights(plan):
         ("3d_fullres.batchsize=2", "batch_size"),
         ("3d_fullres.training.peak_learning_rate=1", "peak_lr"),
         ("num_thread=2", "num_threads"),
+        ("3d_fullres.learning_rate=1", "3d_fullres.training.peak_lr"),
+        ("3d_fullres.overlap=0.5", "3d_fullres.recipe.overlap"),
+        ("3d_fullres.training.batch_size=2", "3d_fullres.batch_size"),
+        ("3d_fullres.dropuot=0.1", "3d_fullres.network.dropout"),
+        ("batch_size=2", "2d.batch_size"),
+        ("training.peak_lr=2", "2d.training.peak_lr"),
+        ("folds=3", "num_folds"),
+        ("3d_fullres.network.stages.0.feature=3", "3d_fullres.network.stages.0.features"),
+        ("augmentation.noise=0.1", "augmentation.noise_std"),
+        ("3d_fullres.recipe.spacings.0=1", "3d_fullres.recipe.spacing.0"),
     ],
 )
 def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
@@ -113,12 +131,11 @@ def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
     [
         ("3d_fullres.patch_size=41,56,40", "not divisible"),
         ("3d_fullres.patch_size=40,56", "axes"),
-        ("3d_fullres.batch_size=two", "integer"),
+        ("3d_fullres.batch_size=two", "batch_size=two"),
         ("3d_fullres.batch_size=0", "batch_size is 0"),
         ("3d_fullres.recipe.overlap=1.0", "overlap"),
         ("3d_fullres.network.num_supervised=1", "supervision_weights"),
         ("3d_fullres.network.num_classes=7", "2 labels"),
-        ("3d_fullres.network.decoder=dense", "'plain', 'attention' or 'nested'"),
         ("3d_fullres.network.dropout=1.5", "network.dropout"),
         ("3d_fullres.network.squeeze_reduction=0", "network.squeeze_reduction"),
         ("num_folds=0", "num_folds"),
@@ -134,6 +151,80 @@ def test_a_plan_that_does_not_fit_together_is_refused(plan, assignment, words):
 def test_what_is_no_assignment_is_refused(plan, assignment):
     with pytest.raises(PlanError):
         apply_overrides(plan, [assignment])
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("3d_fullres.batch_size=two", "a whole number"),
+        ("3d_fullres.batch_size=2.5", "a whole number"),
+        ("3d_fullres.patch_size=40,56,many", "whole numbers with commas between"),
+        ("3d_fullres.patch_size=40", "whole numbers with commas between"),
+        ("3d_fullres.network.decoder=dense", "'plain', 'attention' or 'nested'"),
+        ("3d_fullres.train_by_default=yes", "true or false"),
+        ("3d_fullres.network.squeeze_reduction=few", "a whole number, or null"),
+        ("3d_fullres.training.augmentation.gamma=1", "two numbers with a comma between"),
+        ("3d_fullres.training.peak_lr=fast", "a number"),
+        ("3d_fullres.recipe.channels.0.scheme=zscor", "'zscore', 'ct'"),
+        ("3d_fullres.network=small", "JSON like that in plan.json"),
+        ("loss=focall", "one of ce"),
+        ("3d_fullres.loss.kind=focall", "one of ce"),
+    ],
+)
+def test_a_value_of_another_type_is_told_in_words_before_there_is_a_plan(assignment, expected):
+    with pytest.raises(PlanError) as caught:
+        check_settings([assignment])
+    assert expected in caught.value.expected
+    assert caught.value.found == f"--set {assignment}"
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["3d_fullres.batch_size=2", "3d_fullres.batch_size=2"],
+        ["3d_fullres.patch_size=40,56,40", "3d_fullres.patch_size.0=48"],
+        ["loss=focal", "2d.loss.focal_gamma=3", "augmentation.gamma=0.5,1.5"],
+        ["2d.network.backbone=resnet34", "2d.network.weights=none"],
+        ["3d_fullres.network.dropout=1", "3d_fullres.network.squeeze_reduction=null"],
+        ["3d_fullres.median_shape=40,50.5,40", "3d_fullres.training.loss.regions=[[1, 2], [2]]"],
+    ],
+)
+def test_what_some_plan_takes_is_not_refused_before_there_is_one(assignments):
+    check_settings(assignments)
+
+
+def test_settings_that_contradict_each_other_are_told_all_at_once():
+    with pytest.raises(PlanError) as caught:
+        check_settings(["2d.batch_size=2", "2d.batch_size=3", "2d.batch=4", "seed=x"])
+    for words in ("2d.batch_size=2 and 2d.batch_size=3", "unknown key 'batch'", "seed=x"):
+        assert words in caught.value.found
+    for words in ("leave one out", "2d.batch_size=...", "correct the value"):
+        assert words in caught.value.fix
+
+
+def test_a_configuration_that_other_data_have_is_told(plan):
+    check_settings(["1d.batch_size=4"])
+    with pytest.raises(PlanError, match="no configuration 1d") as caught:
+        apply_overrides(plan, ["1d.batch_size=4"])
+    assert caught.value.expected == "one of 2d, 3d_fullres"
+
+
+def test_every_value_of_a_plan_is_known_to_the_keys(plan):
+    changed = apply_overrides(plan, [f"{key}={text}" for key, text in settable(plan)])
+    assert changed.configurations == plan.configurations
+
+
+def settable(plan):
+    """Return keys and values, as JSON, of everything in a plan that may be set."""
+    for key, text in by_key(plan).items():
+        if not FIXED_FIELDS.intersection(key.split(".")) and "labels" not in key:
+            yield key, text
+
+
+def test_user_settings_are_found_again(plan):
+    settings = ("2d.batch_size=4", "3d_fullres.patch_size=[40, 56, 48]")
+    assert user_settings(apply_overrides(plan, settings)) == settings
+    assert user_settings(plan) == ()
 
 
 def test_valid_convolutions_get_what_they_need(plan):
@@ -174,5 +265,11 @@ def test_channel_dropout_makes_a_network_that_is_told_which_channels_are_there(p
 def test_recomputing_takes_less_memory_and_more_time(plan):
     changed = apply_overrides(plan, ["3d_fullres.training.recompute=true"])
     old, new = (item.configuration("3d_fullres").cost for item in (plan, changed))
-    assert new.memory_bytes < 0.7 * old.memory_bytes
+    assert feature_bytes(new) < 0.7 * feature_bytes(old)
     assert new.step_seconds == pytest.approx(4 / 3 * old.step_seconds)
+
+
+def test_a_key_without_its_configuration_is_told_with_all_that_may_be_meant(plan):
+    with pytest.raises(PlanError) as caught:
+        apply_overrides(plan, ["batch_size=4"])
+    assert caught.value.fix == "write 2d.batch_size=..., or with another configuration: 3d_fullres"

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autoseg.plan.topology import MIN_FEATURE_MAP_EDGE, first_patch, fit_topology, topology
+from autoseg.plan.topology import (
+    MIN_FEATURE_MAP_EDGE,
+    MIN_PATCH_VOXELS,
+    first_patch,
+    fit_topology,
+    topology,
+)
 
 SPACINGS = st.tuples(*[st.floats(0.2, 8.0)] * 3)
 SIZES = st.tuples(*[st.integers(1, 400)] * 3)
@@ -40,9 +46,10 @@ def test_half_voxels_are_rounded_up_to_what_pooling_needs():
 @given(spacing=SPACINGS, size=SIZES)
 def test_patches_divide_by_all_strides_and_features_stay_large_enough(spacing, size):
     found = topology(spacing, size)
+    is_least = math.prod(found.patch_size) == MIN_PATCH_VOXELS
     for n, wanted, divisor in zip(found.patch_size, size, found.divisor, strict=True):
         assert n % divisor == 0
-        assert wanted <= n < wanted + divisor
+        assert wanted <= n < wanted + divisor or is_least
         assert divisor == 1 or n // divisor >= MIN_FEATURE_MAP_EDGE
     assert len(found.kernels) == len(found.strides)
 
@@ -53,14 +60,14 @@ def test_the_first_patch_stays_within_the_image(spacing, shape):
 
 
 @given(spacing=SPACINGS, shape=SIZES, limit=st.integers(1, 2_000_000))
-def test_shrinking_ends_below_the_limit_or_at_one_voxel(spacing, shape, limit):
+def test_shrinking_ends_below_the_limit_or_at_two_voxels(spacing, shape, limit):
     found = fit_topology(
         spacing,
         shape,
         start=first_patch(spacing, shape),
         is_too_large=lambda trial: math.prod(trial.patch_size) > limit,
     )
-    assert math.prod(found.patch_size) <= limit or math.prod(found.patch_size) == 1
+    assert math.prod(found.patch_size) <= max(limit, MIN_PATCH_VOXELS)
     assert all(n % d == 0 for n, d in zip(found.patch_size, found.divisor, strict=True))
 
 
@@ -105,3 +112,9 @@ def test_a_signal_is_halved_as_long_as_it_stays_long_enough():
 def test_the_first_patch_of_a_signal_is_bounded():
     assert first_patch((0.002,), (5000.0,)) == (5000.0,)
     assert first_patch((0.002,), (1e8,)) == (65_536,)
+
+
+def test_a_patch_has_the_two_voxels_that_normalisation_needs():
+    assert topology((1.0, 1.0), (1, 1)).patch_size == (1, 2)
+    shrunk = fit_topology((1.0, 1.0), (9, 9), start=(9, 9), is_too_large=lambda _: True)
+    assert shrunk.patch_size == (1, 2)
