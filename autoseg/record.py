@@ -237,7 +237,7 @@ class NetworkPlan(Record):
         if fitting == tuple(patch_size):
             return None
         if self.padding == "same":
-            return f"not divisible by the network's strides {self.total_strides}"
+            return f"not divisible by the network's strides {self.total_strides}; {fitting} is"
         return f"which valid convolutions cannot take; {fitting} they can"
 
     def _strides_until(self, level: int) -> tuple[int, ...]:

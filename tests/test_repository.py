@@ -14,11 +14,8 @@ import pytest
 
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.spec import json_schema, load_spec
-from autoseg.fingerprint.fingerprint import Fingerprint
-from autoseg.pipeline.run_record import RunRecord
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
-from autoseg.plan.request import PlanRequest
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -108,18 +105,14 @@ def test_the_table_of_the_gallery_is_current():
 @pytest.mark.parametrize("folder", REPORTS, ids=lambda path: "-".join(path.parts[-2:]))
 def test_reference_plan_is_unchanged(folder):
     # Planned on the machine of environment.json, without --memory and --set.
-    plan = Plan.load(folder / "plan.json")
-    request = PlanRequest(
-        fingerprint=Fingerprint.load(folder / "fingerprint.json"),
-        machine=RunRecord.load(folder / "environment.json").machine,
-        device=plan.device,
-        memory_bytes=None,
-        ram_bytes=plan.ram_bytes,
-        budget_s=plan.budget_s,
-        num_folds=plan.num_folds,
-        seed=plan.seed,
-    )
-    assert load_planner(folder.name)(request) == plan
+    from reports.golden import golden_request
+
+    plan = load_planner(folder.name)(golden_request(folder))
+    assert plan == Plan.load(folder / "plan.json"), "see reports/README.md for how to renew it"
+
+
+def test_data_of_many_kinds_have_reference_plans():
+    assert {path.parts[-2] for path in REPORTS} >= {"acdc", "isbi2012", "drive"}
 
 
 def test_every_command_of_the_readme_exists():
@@ -159,10 +152,11 @@ def test_every_public_name_loads():
         assert getattr(autoseg, name) is not None
 
 
-@pytest.mark.parametrize("group", ["autoseg.planners", "console_scripts"])
+@pytest.mark.parametrize("group", ["autoseg.planners", "autoseg.searchers", "console_scripts"])
 def test_every_entry_point_loads(group):
     declared = {
         "autoseg.planners": PYPROJECT["project"]["entry-points"]["autoseg.planners"],
+        "autoseg.searchers": PYPROJECT["project"]["entry-points"]["autoseg.searchers"],
         "console_scripts": PYPROJECT["project"]["scripts"],
     }[group]
     ours = {p.name: p for p in entry_points(group=group) if p.module.startswith("autoseg")}

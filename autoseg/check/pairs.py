@@ -3,6 +3,7 @@
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,6 +29,8 @@ SAME_SIZE = 1.25
 """Ratio of their volumes, at most."""
 STEADY = 0.95
 """Part of the cases in which they stand in the same order."""
+MAX_PLACED = 64
+"""Among more classes than this some lie like mirror images by chance: only names tell."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +51,15 @@ def mirror_pairs(fingerprint: Fingerprint) -> tuple[MirrorPair, ...]:
     equal volumes. A known orientation tells the axis; else it is that along which they are apart.
     """
     names = fingerprint.labels.names
-    counts = _counts(fingerprint)
-    side = _side_axis(fingerprint)
+    counts, side = _counts(fingerprint), _side_axis(fingerprint)
+    spelt, opposites = ([read(name) for name in names] for read in (_spelt, _opposites))
     pairs = []
     for first, second in itertools.combinations(range(1, len(names)), 2):
+        is_named = not opposites[first].isdisjoint(spelt[second])
+        if not is_named and len(names) > MAX_PLACED:
+            continue
         centres = _centres(fingerprint, first, second)  # (N, 2, D)
-        if _is_named_pair(names[first], names[second]):
+        if is_named:
             axis = _axis(fingerprint, side, centres)
             pairs.append(MirrorPair(names[first], names[second], axis, "name"))
             continue
@@ -61,7 +67,7 @@ def mirror_pairs(fingerprint: Fingerprint) -> tuple[MirrorPair, ...]:
         if axis is not None and axis == _axis(fingerprint, side, centres):
             pairs.append(MirrorPair(names[first], names[second], axis, "position"))
     for one, other in itertools.combinations(fingerprint.labels.regions, 2):
-        if _is_named_pair(one.name, other.name):
+        if not _opposites(one.name).isdisjoint(_spelt(other.name)):
             centres = _centres(fingerprint, one.classes[0], other.classes[0])
             axis = _axis(fingerprint, side, centres)
             pairs.append(MirrorPair(one.name, other.name, axis, "name"))
@@ -84,20 +90,33 @@ def pair_findings(subject: Subject) -> list[Finding]:
     ]
 
 
-def _is_named_pair(first: str, second: str) -> bool:
-    """Return whether two names differ in nothing but their side."""
-    for left, right in SIDES:
-        for one, other in ((left, right), (right, left)):
-            if (
-                one in first.casefold()
-                and first.casefold().replace(one, other) == second.casefold()
-            ):
-                return True
-    words, others = ([w for w in re.split(r"[\W_]+", name.casefold())] for name in (first, second))
-    differing = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
-    if len(words) != len(others) or len(words) < 2 or len(differing) != 1:
-        return False
-    return differing[0] in SHORT_SIDES or differing[0][::-1] in SHORT_SIDES
+Spelling = str | tuple[str, ...]
+"""A name without its capitals, or the words of it."""
+
+
+def _spelt(name: str) -> set[Spelling]:
+    """Return how a name is compared with others."""
+    folded = name.casefold()
+    return {folded, tuple(re.split(r"[\W_]+", folded))}
+
+
+def _opposites(name: str) -> set[Spelling]:
+    """Return how a name would be spelt that differs in nothing but its side."""
+    folded = name.casefold()
+    words = re.split(r"[\W_]+", folded)
+    found: set[Spelling] = set()
+    for one, other in _both_ways(SIDES):
+        if one in folded:
+            found.add(folded.replace(one, other))
+    for one, other in _both_ways(SHORT_SIDES) if len(words) > 1 else ():
+        for index, word in enumerate(words):
+            if word == one:
+                found.add((*words[:index], other, *words[index + 1 :]))
+    return found
+
+
+def _both_ways(sides: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [pair for first, second in sides for pair in ((first, second), (second, first))]
 
 
 def _counts(fingerprint: Fingerprint) -> NDArray[np.int64]:

@@ -151,6 +151,14 @@ def print_plan(plan: "Plan") -> None:
     print_table("Configurations: expected time, memory and disk", columns, rows)
 
 
+def print_expected_time(plan: "Plan") -> None:
+    """Print how long the training of a plan takes."""
+    trained = [item for item in plan.configurations if item.train_by_default]
+    total_s = sum(item.cost.train_seconds for item in trained) * plan.num_folds
+    names, folds = ", ".join(item.name for item in trained), counted(plan.num_folds, "fold")
+    print(f"training {names} on {folds}: about {duration(total_s)}")
+
+
 def print_outcome(outcome: "PlanOutcome") -> None:
     """Print a plan, what was found, and the command that goes on."""
     labels = outcome.dataset.labels
@@ -169,11 +177,7 @@ def print_outcome(outcome: "PlanOutcome") -> None:
     print_findings(outcome.findings)
     print_folds(outcome)
     print_plan(outcome.plan)
-    trained = [item for item in outcome.plan.configurations if item.train_by_default]
-    total_s = sum(item.cost.train_seconds for item in trained) * outcome.plan.num_folds
-    names = ", ".join(item.name for item in trained)
-    folds = counted(outcome.plan.num_folds, "fold")
-    print(f"training {names} on {folds}: about {duration(total_s)}")
+    print_expected_time(outcome.plan)
     if outcome.superseded is not None:
         print(f"the earlier training was moved to {outcome.superseded}")
     for sheet in outcome.sheets:
@@ -261,6 +265,8 @@ def print_summary(summary: Mapping) -> None:
     for fold in summary["folds"]:
         title = f"{fold['configuration']} fold {fold['fold']}: {fold['steps']} steps in "
         title += duration(fold["train_seconds"])
+        if fold["plateau"] is not None:
+            print(fold["plateau"])
         if fold["summary"] is None:
             print(f"{title}; trained on all cases, no validation")
             continue

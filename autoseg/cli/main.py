@@ -20,16 +20,19 @@ from autoseg.cli.export import export
 from autoseg.cli.import_ import import_
 from autoseg.cli.import_model import import_model
 from autoseg.cli.plan import plan
+from autoseg.cli.plan_views import PlanCommand
 from autoseg.cli.predict import predict
 from autoseg.cli.preprocess import preprocess
 from autoseg.cli.pretrain import pretrain
 from autoseg.cli.report import report
 from autoseg.cli.run import run
+from autoseg.cli.search import search
 from autoseg.cli.train import train
 from autoseg.runtime.errors import AutosegError
 
 COMMANDS = (
     plan,
+    search,
     train,
     pretrain,
     predict,
@@ -60,7 +63,8 @@ def make_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for command in COMMANDS:
-        app.command(command.__name__.rstrip("_").replace("_", "-"))(command)
+        name = command.__name__.rstrip("_").replace("_", "-")
+        app.command(name, cls=PlanCommand if command is plan else None)(command)
     app.callback()(_version_option)
     return app
 

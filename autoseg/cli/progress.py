@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from autoseg.report.text import duration
 
+SHOWN_LAYERS = 6
+"""Layers of a kind that are named; the others stand in a file."""
 LINE_INTERVAL_S = 10.0
 """Without a terminal, a line of progress at most this often."""
 
@@ -74,7 +76,7 @@ class Progress:
                 f"prepare {event['configuration']}", _int(event["done"]), _int(event["total"])
             )
         elif event.get("event") == "validated":
-            name = f"validate {event['configuration']} fold {event['fold']}"
+            name = f"validate {event.get('name', _fold_name(event))}"
             self.update(name, _int(event["done"]), _int(event["total"]))
         elif event.get("event") == "dropped":
             print(
@@ -90,22 +92,29 @@ class Progress:
         elif event.get("event") == "step":
             print(f"{event['name']} ...", file=sys.stderr, flush=True)
         elif "step" in event and "num_steps" in event:
-            name = f"{event.get('configuration')} fold {event.get('fold')}"
-            name = str(event.get("name", name))
+            name = str(event.get("name", _fold_name(event)))
             self.update(name, _int(event["step"]), _int(event["num_steps"]), _note(event))
 
 
 def _print_initial(event: Mapping[str, object]) -> None:
-    """Print which layers begin with the weights of another model."""
+    """Print how many layers begin with the weights of another model, and which do not."""
     layers = event["layers"]
     assert isinstance(layers, list)
-    print(f"{event['configuration']} begins with {event['source']}", file=sys.stderr)
-    width = max(len(layer) for layer, _, _ in layers)
+    by_state: dict[str, list[str]] = {}
     for layer, state, reason in layers:
-        print(f"  {layer:{width}}  {state:13}  {reason}".rstrip(), file=sys.stderr)
-    states = [state for _, state, _ in layers]
-    counts = (f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    print(f"{', '.join(counts)} of {len(layers)} layers", file=sys.stderr, flush=True)
+        by_state.setdefault(state, []).append(f"{layer} ({reason})" if reason else layer)
+    whole = len(by_state.pop("loaded", ()))
+    parts = [f"{whole} of {len(layers)} layers loaded"]
+    for state, names in by_state.items():
+        more = len(names) - SHOWN_LAYERS
+        rest = f" and {more} more, listed in {event['table']}" if more > 0 else ""
+        parts.append(f"{state}: {', '.join(names[:SHOWN_LAYERS])}{rest}")
+    begins = f"{event['configuration']} begins with {event['source']}"
+    print(f"{begins}: {'; '.join(parts)}", file=sys.stderr, flush=True)
+
+
+def _fold_name(event: Mapping[str, object]) -> str:
+    return f"{event.get('configuration')} fold {event.get('fold')}"
 
 
 def _int(value: object) -> int:

@@ -1,8 +1,10 @@
 """Training with its display, for the commands that train."""
 
+from dataclasses import replace
+
 from autoseg.cli import display
 from autoseg.cli.progress import Progress
-from autoseg.cli.shared import interruptible
+from autoseg.cli.shared import interruptible, machine_file
 from autoseg.pipeline.training import TrainOptions
 
 
@@ -15,7 +17,8 @@ def run_training(options: TrainOptions, *, as_json: bool) -> None:
     if options.command[1:2] == ("train",):
         command = options.command
     with interruptible(command) as should_stop, Progress() as progress:
-        train_model(options, progress.on_event, should_stop)
+        known = replace(options, machine_file=machine_file())
+        train_model(known, progress.on_event, should_stop)
     summary = summarise_run(options.workspace)
     if as_json:
         display.print_json(summary)

@@ -230,7 +230,8 @@ def _sites(cases: Sequence[Case]) -> list[str]:
 
 
 def _too_few(wanted: int, num_groups: int, num_cases: int, *, is_explicit: bool) -> DatasetError:
-    of = f"{num_cases} cases" + (f" in {num_groups} groups" if num_groups < num_cases else "")
+    of = counted(num_cases, "case")
+    of += f" in {counted(num_groups, 'group')}" if num_groups < num_cases else ""
     if is_explicit and wanted >= 2:
         fix = f"ask for at most {num_groups} folds (--folds {num_groups}), or add cases"
         if num_groups < 2:

@@ -38,6 +38,8 @@ class TrainOptions:
     """Model or checkpoint whose weights new folds begin with."""
     command: tuple[str, ...] = ()
     """As typed, for the report."""
+    machine_file: Path | None = None
+    """Keeps how fast this machine is known to be, for later plans; None: nothing is learnt."""
 
 
 class ReportChoice(Record):

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from autoseg.check.masks import reading_notes
@@ -12,21 +13,24 @@ from autoseg.dataset.problems import DatasetProblems
 from autoseg.dataset.spec import spec_json
 from autoseg.dataset.split_files import splits_json
 from autoseg.dataset.splits import DEFAULT_FOLDS, Splits
-from autoseg.errors import AutosegError, WorkspaceError
+from autoseg.errors import AutosegError
 from autoseg.fingerprint.copies import near_copies
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.fingerprint.nnunet_file import load_fingerprint
 from autoseg.machine import Machine, measure_machine, usable_memory
-from autoseg.pipeline.backbones import apply_settings
+from autoseg.pipeline.backbones import apply_settings, encoder_at_hand
 from autoseg.pipeline.checking import RAM_FRACTION, SpecChoice, choose_spec, require_place
+from autoseg.pipeline.evidence import read_evidence
 from autoseg.pipeline.examining import Examined, make_survey, measured_findings, open_sound
-from autoseg.pipeline.preview import preview_augmentation
+from autoseg.pipeline.known_machines import known_machine, load_machine, remembered
 from autoseg.pipeline.run_record import RunRecord, load_run
 from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
 from autoseg.pipeline.supersede import settle
+from autoseg.plan.backbones import names_backbone
 from autoseg.plan.budget import refuse_short_budget
 from autoseg.plan.export_nnunet import to_nnunet
-from autoseg.plan.fits import memory_findings
+from autoseg.plan.fits import fitting_plan, memory_findings
+from autoseg.plan.overrides import check_settings
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
 from autoseg.plan.request import PlanRequest
@@ -61,7 +65,11 @@ class PlanOptions:
     command: tuple[str, ...] = ()
     """As typed, for the report."""
     machine_file: Path | None = None
-    """Keeps the best speed that was ever measured of this machine; None: measured anew."""
+    """Keeps how fast this machine is known to be (see `known_machines`); None: measured anew."""
+    machine: Path | None = None
+    """What `autoseg doctor --json` has printed on the machine to plan for; None: this one."""
+    after: Path | None = None
+    """Workspace of a finished run that the plan is to learn from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +112,9 @@ def make_plan(
         planner; an unwritable workspace.
     """
     refuse_short_budget(options.budget_s)
+    check_settings(options.overrides)
     planner = load_planner(options.planner)
+    given = None if options.machine is None else load_machine(options.machine)
     wanted = _split_options(options)
     chosen = choose_spec(options.dataset, options.workspace, options.spec, options.group_by)
     if options.workspace is None:
@@ -114,13 +124,15 @@ def make_plan(
     assert dataset is not None, "what cannot be opened was refused"
     assert fingerprint is not None, "what cannot be measured was refused"
     workspace = writable_workspace(chosen.workspace)
-    machine = _machine(workspace, options.machine_file)
+    machine = _machine(workspace, options) if given is None else given
     alike = near_copies(fingerprint.cases)
     splits, more = choose_splits(dataset, fingerprint, wanted, examined.given, alike)
     findings = (*examined.findings, *reading_notes(dataset), *more)
     findings += measured_findings(examined, alike)
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
-    plan = apply_settings(planner(request), options.overrides, fingerprint, workspace)
+    if not names_backbone(options.overrides):
+        request = replace(request, find_encoder=partial(encoder_at_hand, workspace=workspace))
+    plan = apply_settings(fitting_plan(planner, request), options.overrides, fingerprint, workspace)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
     findings += memory_findings(plan)
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
@@ -143,6 +155,8 @@ def make_plan(
         write_text(workspace.nnunet_plans, content + "\n")
     if not options.preview_augmentation:
         return outcome
+    from autoseg.pipeline.preview import preview_augmentation  # loads what draws: 0.4 s
+
     return replace(outcome, sheets=preview_augmentation(dataset, plan, workspace))
 
 
@@ -191,33 +205,45 @@ def plan_request(
         budget_s=options.budget_s,
         num_folds=num_folds,
         seed=options.seed,
+        after=None
+        if options.after is None
+        else read_evidence(options.after, fingerprint.labels.names),
     )
 
 
-def _machine(workspace: Workspace, machine_file: Path | None) -> Machine:
+def _machine(workspace: Workspace, options: PlanOptions) -> Machine:
     """Return this machine, with the speed that an earlier plan of the workspace was made for.
 
     How fast a machine is just now depends on what else runs; planning again must not give another
-    plan for that.
+    plan for that. Measurements are another matter: they are taken as long as nothing is trained,
+    and after that when a new plan is asked for.
     """
-    machine = measure_machine()
+    earlier = None
     if workspace.run.exists():
         with suppress(AutosegError):  # of another version: measured anew
             earlier = RunRecord.load(workspace.run).machine
-            if earlier.is_like(machine):
-                return earlier
-    return machine if machine_file is None else remembered(machine, machine_file)
+    if earlier is None or not earlier.is_like(measure_machine(earlier.flops)):
+        return _this_machine(options)
+    if options.machine_file is None:
+        return earlier
+    known = known_machine(earlier, options.machine_file)
+    is_settled = workspace.training.exists() and not options.replan
+    if (
+        known is None
+        or is_settled
+        or (known.speeds, known.trained)
+        == (
+            earlier.speeds,
+            earlier.trained,
+        )
+    ):
+        return earlier
+    return known
 
 
-def remembered(machine: Machine, path: Path) -> Machine:
-    """Return the machine with the best speed measured so far, which the file keeps."""
-    with suppress(AutosegError):  # no file yet, or one of another version
-        known = Machine.load(path)
-        if known.is_like(machine) and known.flops >= machine.flops:
-            return known
-    with suppress(WorkspaceError):  # without a home, the next plan measures again
-        write_text(path, machine.to_json())
-    return machine
+def _this_machine(options: PlanOptions) -> Machine:
+    machine = measure_machine()
+    return machine if options.machine_file is None else remembered(machine, options.machine_file)
 
 
 def _split_options(options: PlanOptions) -> SplitOptions:
@@ -236,8 +262,10 @@ def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path |
     Writes nothing; the machine is this one unless the options say otherwise.
     """
     refuse_short_budget(options.budget_s)
+    check_settings(options.overrides)
     planner = load_planner(options.planner)
     fingerprint = load_fingerprint(path, dataset_json)
     num_folds = options.num_folds or min(DEFAULT_FOLDS, len(fingerprint.cases))
-    request = plan_request(options, fingerprint, measure_machine(), num_folds=num_folds)
-    return apply_settings(planner(request), options.overrides, fingerprint)
+    machine = _this_machine(options) if options.machine is None else load_machine(options.machine)
+    request = plan_request(options, fingerprint, machine, num_folds=num_folds)
+    return apply_settings(fitting_plan(planner, request), options.overrides, fingerprint)

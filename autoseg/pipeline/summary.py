@@ -9,6 +9,7 @@ from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.evaluate.statistics import summarise
 from autoseg.pipeline.finishing import load_results
 from autoseg.plan.consistency import load_plan
+from autoseg.report.results import plateau_words
 from autoseg.runtime.manifest import load_manifest
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace
@@ -29,6 +30,7 @@ def summarise_run(workspace: Workspace) -> dict:
                 "cases": len(result.scores),
                 "steps": result.num_steps,
                 "train_seconds": result.train_seconds,
+                "plateau": plateau_words(result, planned_steps=None),
                 "summary": None if summary is None else summary.model_dump(mode="json"),
             }
         )

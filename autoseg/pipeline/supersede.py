@@ -58,7 +58,7 @@ def settle(
 
 def differences(earlier: Plan, plan: Plan) -> list[str]:
     """Return what two plans decide differently, one line a decision: key, old and new value."""
-    old, new = (_by_key(item) for item in (earlier, plan))
+    old, new = (by_key(item) for item in (earlier, plan))
     return [
         f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
         for key in dict.fromkeys([*old, *new])
@@ -66,8 +66,8 @@ def differences(earlier: Plan, plan: Plan) -> list[str]:
     ]
 
 
-def _by_key(plan: Plan) -> dict[str, str]:
-    """Return the decisions as JSON, by the keys that `--set` takes."""
+def by_key(plan: Plan) -> dict[str, str]:
+    """Return everything that a plan decides as JSON, by the keys that `--set` takes."""
     content = _decisions(plan)
     content |= {item["name"]: item for item in content.pop("configurations")}
     return dict(_flat(content, ""))

@@ -10,7 +10,8 @@ from pathlib import Path
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint, Intensities
 from autoseg.plan.compose import decision
-from autoseg.plan.overrides import with_cost
+from autoseg.plan.encoders import Shape as Shape
+from autoseg.plan.overrides import BY_USER, with_cost
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
 from autoseg.plan.training import supervision_weights
 from autoseg.record import PUBLISHED_WEIGHTS, Backbone, NetworkPlan, StagePlan
@@ -35,17 +36,9 @@ class Asked:
     """Name of the encoder."""
     weights: str
     """`PUBLISHED_WEIGHTS`, `NO_WEIGHTS`, or a file."""
-    assignments: tuple[str, ...]
+    assignments: tuple[str, ...] = ()
     """As given."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shape:
-    """The stages of an encoder, finest first."""
-
-    features: tuple[int, ...]
-    reductions: tuple[int, ...]
-    """How much coarser than the image each is."""
+    reason: str = BY_USER
 
 
 def split_backbones(plan: Plan, assignments: Sequence[str]) -> tuple[list[Asked], list[str]]:
@@ -81,6 +74,12 @@ def split_backbones(plan: Plan, assignments: Sequence[str]) -> tuple[list[Asked]
         )
     others = [part for part in assignments if part not in taken]
     return asked, [part.replace("backbone=none", "backbone=null") for part in others]
+
+
+def names_backbone(assignments: Sequence[str]) -> bool:
+    """Return whether a user says which pretrained encoder to take, or that none is wanted."""
+    keys = [part.split("=")[0].strip() for part in assignments]
+    return any(key.endswith(".network.backbone") for key in keys)
 
 
 def with_backbone(
@@ -208,7 +207,7 @@ def _explained(asked: Asked, old: ConfigurationPlan, new: ConfigurationPlan) -> 
             f"{name}.network.backbone",
             f"{backbone.model}, weights {Path(asked.weights).name}",
             rule="with_backbone",
-            reason="Set by the user.",
+            reason=asked.reason,
             set=" ".join(asked.assignments),
         ),
         decision(

@@ -1,14 +1,17 @@
 """Putting decisions together: configurations and plans with their costs and reasons."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from autoseg.plan.cost import configuration_cost
+from autoseg.plan.expectation import UNSURE, expected_accuracy, planned_steps
 from autoseg.plan.family import Facts
+from autoseg.plan.overrides import with_cost
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
 from autoseg.plan.rules import ANISOTROPY_RATIO, Grid, channels
+from autoseg.plan.speed import evidence
 from autoseg.record import NetworkPlan, autoseg_version
 from autoseg.runtime.recipe import Recipe
 
@@ -94,6 +97,7 @@ def configuration(
         device=request.device,
         machine=request.machine,
         dataset_voxels=num_voxels,
+        training=draft.training,
     )
     if train_seconds is None:
         train_seconds = cost.step_seconds * (draft.training.default_steps or 0)
@@ -117,7 +121,7 @@ def cascade(fullres: ConfigurationPlan, previous: str, why: str) -> Configuratio
     """Return the configuration that sees the labels of a coarser one as further channels."""
     network = fullres.network
     extra = network.num_classes - 1  # one-hot, without background
-    return fullres.revised(
+    found = fullres.revised(
         name="3d_cascade_fullres",
         network=network.revised(in_channels=network.in_channels + extra),
         inherits_from=fullres.name,
@@ -125,6 +129,7 @@ def cascade(fullres: ConfigurationPlan, previous: str, why: str) -> Configuratio
         train_by_default=False,
         why=why,
     )
+    return with_cost(found, fullres)
 
 
 def compose(
@@ -138,7 +143,7 @@ def compose(
     """Return the plan of some configurations."""
     fingerprint = request.fingerprint
     finest = configurations[-1] if len(configurations) == 1 else _finest(configurations)
-    return Plan(
+    plan = Plan(
         autoseg_version=autoseg_version(),
         planner=planner,
         dataset_name=fingerprint.dataset_name,
@@ -154,8 +159,45 @@ def compose(
         ram_bytes=request.ram_bytes,
         num_threads=num_threads(request),
         nsd_tolerance=nsd_tolerance(finest.recipe.spacing),
-        decisions=tuple(decisions),
+        decisions=(*decisions, *_speed_decisions(request, configurations)),
     )
+    return plan.revised(decisions=(*plan.decisions, *_expectations(plan)))
+
+
+def _expectations(plan: Plan) -> list[Decision]:
+    """Return what accuracy to expect of what is trained, and from which evidence."""
+    found = []
+    for item in plan.configurations:
+        if item.train_by_default:
+            steps = planned_steps(plan, item)
+            expected = expected_accuracy(item.training, steps)
+            found.append(
+                decision(
+                    f"{item.name}.accuracy",
+                    expected.accuracy,
+                    rule="expected_accuracy",
+                    reason=f"{expected.evidence[0].upper()}{expected.evidence[1:]}. {UNSURE}",
+                    steps=int(steps),
+                )
+            )
+    return found
+
+
+def _speed_decisions(
+    request: PlanRequest, configurations: Sequence[ConfigurationPlan]
+) -> Iterator[Decision]:
+    """Yield from which evidence the time of a step was found, for each number of axes."""
+    machine, device = request.machine, request.device
+    for dimensions in sorted({len(item.patch_size) for item in configurations}):
+        found = evidence(machine, device, dimensions)
+        yield decision(
+            f"speed in {dimensions}D",
+            found.source,
+            rule="step_speed",
+            reason=found.reason,
+            precision=machine.training_precision(device),
+            correction=found.factor,
+        )
 
 
 def _finest(configurations: Sequence[ConfigurationPlan]) -> ConfigurationPlan:

@@ -56,7 +56,8 @@ def _explain_axes(grid: Grid) -> Decision:
 def _explain_channels(fingerprint: Fingerprint) -> list[Decision]:
     kept = fingerprint.median_relative_size_after_cropping
     found = []
-    for channel in channels(fingerprint):
+    by_name = {channel.name: channel for channel in channels(fingerprint)}  # "rgb_to_0_1" thrice
+    for channel in by_name.values():
         reasons = SCHEME_REASONS if fingerprint.dimensions > 1 else SIGNAL_REASONS
         reason = reasons[channel.scheme]
         if channel.use_mask:

@@ -1,9 +1,72 @@
-"""Whether what was planned fits what was given, where a user has changed a plan."""
+"""Whether what was planned fits the memory that was given."""
+
+import math
+from dataclasses import replace
 
 from autoseg.dataset.dataset import Finding
+from autoseg.errors import PlanError
+from autoseg.plan.memory import FIXED_BYTES
 from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.plan.registry import Planner
+from autoseg.plan.request import PlanRequest
 
-GB = 1e9
+GB, MB = 1e9, 1e6
+SMALLEST_EDGE = 8
+"""A patch of fewer voxels than this along each axis is pooled once at most: it sees no shapes."""
+MEMORY_STEP = 1.25
+"""Growth of the memory while the smallest is sought that a network fits into."""
+
+
+def fitting_plan(planner: Planner, request: PlanRequest) -> Plan:
+    """Return the plan for a request.
+
+    Raises
+    ------
+    PlanError
+        The memory is below what the smallest useful network needs, or the planner refuses.
+    """
+    given = _limit(request)
+    if given is None or given >= FIXED_BYTES:
+        plan = planner(request)
+        if has_room(plan):
+            return plan
+        given = plan.memory_bytes
+    needed = _smallest_memory(planner, request)
+    is_ram = request.device == "cpu" and request.ram_bytes < needed
+    options = ["--ram"] * is_ram
+    options += ["--memory"] * (not is_ram or request.memory_bytes is not None)
+    raise PlanError(
+        found=f"{given / MB:.0f} MB of memory for training: no useful network fits",
+        expected=f"at least {needed / MB:.0f} MB for these data and this planner",
+        fix=f"give {' and '.join(f'{option} {needed / MB:.0f}MB' for option in options)} or more",
+    )
+
+
+def _limit(request: PlanRequest) -> int | None:
+    """Return the memory that training may take at most, None where only a planner can tell."""
+    limits = [] if request.memory_bytes is None else [request.memory_bytes]
+    limits += [request.ram_bytes] * (request.device == "cpu")
+    return min(limits, default=None)
+
+
+def has_room(plan: Plan) -> bool:
+    """Return whether every patch to be trained shows more than a few voxels."""
+    return plan.memory_bytes >= FIXED_BYTES and all(
+        math.prod(item.patch_size)
+        >= min(math.prod(item.median_shape), SMALLEST_EDGE ** len(item.patch_size))
+        for item in plan.configurations
+        if item.train_by_default
+    )
+
+
+def _smallest_memory(planner: Planner, request: PlanRequest) -> int:
+    """Return a memory that suffices, within `MEMORY_STEP` of the smallest one."""
+    needed = FIXED_BYTES
+    while True:
+        needed = math.ceil(needed * MEMORY_STEP)
+        ram_bytes = max(needed, request.ram_bytes)
+        if has_room(planner(replace(request, memory_bytes=needed, ram_bytes=ram_bytes))):
+            return needed
 
 
 def memory_findings(plan: Plan) -> tuple[Finding, ...]:

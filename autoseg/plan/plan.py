@@ -70,6 +70,9 @@ class AugmentationPlan(Record):
     """Classes whose objects are pasted; empty: all but the background, each as often."""
     channel_dropout_probability: float = 0.0
     """Of each channel; one at least is kept."""
+    place: Literal["workers", "device"] | None = None
+    """What changes the patches: the processor's threads, or the training device, a batch at once;
+    None: the device if it is a CUDA GPU."""
 
 
 class TrainingPlan(Record):

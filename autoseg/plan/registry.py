@@ -1,13 +1,24 @@
-"""Planners by name: functions `PlanRequest -> Plan` in the entry-point group `autoseg.planners`."""
+"""Planners and searchers by name, each a function in an entry-point group.
+
+Planners are functions `PlanRequest -> Plan` in the group `autoseg.planners`; a searcher opens
+studies (see `autoseg.plan.searcher`) and stands in the group `autoseg.searchers`.
+"""
 
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from autoseg.errors import PlanError, nearest
 from autoseg.plan.plan import Plan
 from autoseg.plan.request import PlanRequest
 
+if TYPE_CHECKING:
+    from autoseg.plan.searcher import OpenStudy
+
 GROUP = "autoseg.planners"
+SEARCHERS = "autoseg.searchers"
+SEARCHER = "tpe"
+"""The searcher that the commands use."""
 
 Planner = Callable[[PlanRequest], Plan]
 
@@ -40,6 +51,30 @@ def load_planner(name: str) -> Planner:
         found=f"planner {name!r}, which no installed package defines",
         expected=f"one of {', '.join(names) or 'the installed planners (there are none)'}",
         fix="correct --planner, or install the package that defines it" + nearest(name, names),
+    )
+
+
+def load_searcher() -> "OpenStudy":
+    """Return the function that opens studies; optuna is imported here and not before.
+
+    Raises
+    ------
+    PlanError
+        No package defines it, or the one that does cannot be imported.
+    """
+    for point in entry_points(group=SEARCHERS, name=SEARCHER):
+        try:
+            return point.load()
+        except (ImportError, AttributeError) as error:
+            raise PlanError(
+                found=f"the searcher of {_owner(point)} cannot be loaded: {error}",
+                expected=f"a function at {point.value}",
+                fix="install optuna 5 or later: pip install -U optuna",
+            ) from error
+    raise PlanError(
+        found=f"no installed package defines the searcher {SEARCHER!r}",
+        expected=f"an entry point of the group {SEARCHERS}",
+        fix="install autoseg again",
     )
 
 

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoseg.machine import Device, Machine
-from autoseg.plan.cost import speed, step_cost
+from autoseg.machine import Device, Machine, StepSpeed
+from autoseg.plan.cost import overhead_seconds, step_cost
 from autoseg.plan.family import Facts, Family, network_of
 from autoseg.plan.memory import training_memory
 from autoseg.plan.rules import MIN_BATCH, largest_batch
+from autoseg.plan.speed import step_speed
 from autoseg.plan.topology import Topology, fit_topology
 from autoseg.record import NetworkPlan
 
@@ -166,10 +167,12 @@ class _Trial:
         width = self.width or self.limits.widths[0]
         return network_of(widened(self.family, width), found, self.facts)
 
+    def speed(self, found: Topology) -> StepSpeed:
+        return step_speed(self.limits.machine, self.limits.device, len(found.patch_size))
+
     def step_seconds(self, found: Topology, batch_size: int) -> float:
-        pace = speed(self.limits.machine, self.limits.device, len(found.patch_size))
-        network = self.network(found)
-        return step_cost(network, found.patch_size, batch_size=batch_size, speed=pace)[1]
+        network, speed = self.network(found), self.speed(found)
+        return step_cost(network, found.patch_size, batch_size=batch_size, speed=speed)[1]
 
     def steps(self, found: Topology, batch_size: int) -> float:
         return self.limits.seconds / self.step_seconds(found, batch_size)
@@ -199,7 +202,7 @@ class _Trial:
 
     def is_cheap(self, found: Topology, batch_size: int) -> bool:
         """Return whether a step's arithmetic takes no longer than what no operation explains."""
-        overhead = speed(self.limits.machine, self.limits.device, len(found.patch_size))[1]
+        overhead = overhead_seconds(self.network(found), self.speed(found))
         return self.step_seconds(found, batch_size) <= 2 * overhead
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 MIN_FEATURE_MAP_EDGE = 4
 """Features are pooled no smaller than this: below it, padding is most of what a kernel sees."""
+MIN_PATCH_VOXELS = 2
+"""Fewer have no deviation, by which features are normalised; smaller images are padded."""
 SINGLE_AXIS_EDGES = 3
 """The last axis that still can be pooled needs this many minimal edges: pooling one axis alone
 adds a stage for little context."""
@@ -52,6 +54,8 @@ def topology(spacing: Sequence[float], size: Sequence[float]) -> Topology:
     kernels.append((3,) * dims)
     divisor = [math.prod(axis) for axis in zip(*strides, strict=True)]
     patch = tuple(math.ceil(n / d) * d for n, d in zip(size, divisor, strict=True))
+    if math.prod(patch) < MIN_PATCH_VOXELS:
+        patch = (*patch[:-1], MIN_PATCH_VOXELS)
     return Topology(patch, tuple(strides), tuple(kernels))
 
 

@@ -1,9 +1,14 @@
 """The original U-Net: Ronneberger et al. 2015, padded and with valid convolutions."""
 
+import math
+
 import pytest
 import torch
+from torch import nn
 
 from autoseg.network.build import build_network
+from autoseg.plan.counting import forward_operations, num_parameters
+from autoseg.plan.memory import feature_values
 from autoseg.record import NetworkPlan, StagePlan
 
 VALID = {"padding": "valid", "downsampling": "max", "num_supervised": 1, "norm": "batch"}
@@ -41,6 +46,25 @@ def test_the_original_network_turns_572_pixels_into_388():
         model = build_network(plan).eval()
         assert model(torch.empty(1, 3, 572, 572)).shape == (1, 1, 388, 388)
     assert plan.output_margin == (92, 92)
+
+
+def test_what_the_original_network_does_is_counted_from_its_plan():
+    plan, operations, values = original(padding="valid"), [], []
+
+    def count(module, inputs, output):
+        where = inputs[0] if isinstance(module, nn.ConvTranspose2d) else output
+        operations.append(2 * module.weight.numel() * math.prod(where.shape[2:]))
+        values.append(output[0].numel())
+
+    with torch.device("meta"):
+        model = build_network(plan)
+        for module in model.modules():
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                module.register_forward_hook(count)
+        model(torch.empty(1, 3, 572, 572))
+    assert forward_operations(plan, (572, 572)) == sum(operations)
+    assert feature_values(plan, (572, 572), 1) == sum(values)
+    assert num_parameters(plan) == 31_043_521
 
 
 def test_the_original_patch_is_the_smallest_around_its_output():

@@ -1,15 +1,21 @@
 """The option --init, as far as the pipeline decides."""
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from autoseg.cli.progress import Progress
 from autoseg.errors import TrainingError
 from autoseg.network.build import build_network
 from autoseg.pipeline.training import with_initial
+from autoseg.plan.overrides import apply_overrides
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.plans import small_configuration, small_plan
 from autoseg.train.checkpoint import Standing, save_weights
 from autoseg.train.job import FoldJob
+from autoseg.train.lines import read_lines
+from autoseg.workspace import Workspace
 
 LABELS = Labels(names=("background", "ball", "ring"), values=(0, 1, 2))
 
@@ -56,11 +62,53 @@ def test_a_configuration_without_a_layer_in_common_stops_before_training(jobs, t
         with_initial(jobs, path, lambda _: None)
 
 
-def test_the_table_names_every_layer_with_its_reason(jobs, tmp_path, capsys):
+def test_what_is_printed_is_a_line_and_the_table_is_logged(jobs, tmp_path, capsys):
     path = write_weights(tmp_path / "final.pt", jobs[0])
     with Progress() as progress:
         with_initial(jobs[:1], path, progress.on_event)
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == f"2d begins with {path}"
-    assert lines[-2].split(None, 2) == ["heads.0", "skipped", "its outputs are no classes"]
-    assert lines[-1] == "2 loaded, 1 skipped of 3 layers"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        f"2d begins with {path}: 2 of 3 layers loaded; "
+        "skipped: heads.0 (its outputs are no classes)"
+    )
+    (event,) = read_lines(Workspace(jobs[0].root).events)
+    assert event["event"] == "initial"
+    assert ["heads.0", "skipped", "its outputs are no classes"] in event["layers"]
+
+
+def test_of_many_layers_a_few_are_named(capsys):
+    layers = [(f"layer.{index}", "new", "not in the source") for index in range(40)]
+    with Progress() as progress:
+        progress.on_event(
+            {
+                "event": "initial",
+                "configuration": "2d",
+                "source": "model",
+                "layers": layers,
+                "table": "events.jsonl",
+            }
+        )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "0 of 40 layers loaded" in line
+    assert "layer.5 (not in the source) and 34 more, listed in events.jsonl" in line
+    assert "layer.6" not in line
+
+
+def wider(job, widths):
+    """Return a job with other numbers of features."""
+    item = job.planned
+    stages = zip(item.network.stages, widths, strict=True)
+    network = item.network.revised(stages=tuple(s.revised(features=n) for s, n in stages))
+    item = item.revised(network=network)
+    return replace(job, plan=job.plan.revised(configurations=(item,)))
+
+
+def test_other_widths_are_told_with_settings_that_make_them_equal(jobs, tmp_path):
+    path = write_weights(tmp_path / "final.pt", wider(jobs[0], [12]))
+    with pytest.raises(TrainingError) as caught:
+        with_initial(jobs[:1], path, lambda _: None)
+    settings = re.findall(r"--set (\S+?)(?=[ `])", caught.value.fix)
+    assert settings == ["2d.network.stages.0.features=12"]
+    plan = apply_overrides(jobs[0].plan, settings)
+    (begun,) = with_initial([replace(jobs[0], plan=plan)], path, lambda _: None)
+    assert begun.initial is not None

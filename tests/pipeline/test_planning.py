@@ -44,7 +44,9 @@ def test_a_slower_moment_of_the_machine_does_not_change_the_plan(spheres, tmp_pa
     plans = []
     for flops in (2e11, 2e10):
         slower = machine.revised(flops=flops)
-        monkeypatch.setattr("autoseg.pipeline.planning.measure_machine", lambda m=slower: m)
+        monkeypatch.setattr(
+            "autoseg.pipeline.planning.measure_machine", lambda flops=None, m=slower: m
+        )
         options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", budget_s=1200.0)
         plans.append(make_plan(options).plan)
     assert plans[0] == plans[1]

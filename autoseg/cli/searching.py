@@ -1,0 +1,112 @@
+"""Searching with its display, for the commands that search."""
+
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from autoseg.cli import display
+from autoseg.cli.progress import Progress
+from autoseg.cli.shared import interruptible
+
+if TYPE_CHECKING:
+    from autoseg.pipeline.searching import SearchOptions
+    from autoseg.plan.search import SearchSummary
+    from autoseg.workspace import Workspace
+
+
+def run_search(options: "SearchOptions", *, as_json: bool) -> None:
+    """Search with progress; Ctrl-C saves, names the command that goes on, and exits 130."""
+    from autoseg.pipeline.searching import search_plan
+
+    with interruptible(options.command) as should_stop, Progress() as progress:
+
+        def on_event(event: Mapping[str, object]) -> None:
+            line = search_line(event)
+            if line is None:
+                progress.on_event(event)
+            else:
+                print(line, file=sys.stderr, flush=True)
+
+        summary = search_plan(options, on_event, should_stop)
+    if as_json:
+        display.print_json(summary.model_dump(mode="json"))
+        return
+    print_search(summary)
+    print(f"next: {shlex.join(display.train_command(options.workspace))}")
+
+
+def search_from(workspace: "Workspace", budget_s: float, *, replan: bool, as_json: bool) -> None:
+    """Search from the plan that was just made; the command that goes on plans nothing anew."""
+    from autoseg.pipeline.searching import SearchOptions
+
+    _, _, *place = display.train_command(workspace)
+    words = ["autoseg", "search", *place, "--budget", f"{budget_s:g}s"]
+    command = tuple(words + ["--replan"] * replan)
+    options = SearchOptions(workspace=workspace, budget_s=budget_s, replan=replan, command=command)
+    run_search(options, as_json=as_json)
+
+
+def search_line(event: Mapping[str, object]) -> str | None:
+    """Return what a search tells of itself in a line, None for an event of a training."""
+    kind = event.get("event")
+    if kind == "trial" and event["what"] == "begins":
+        return f"trial {event['number']}: {event['differs']}"
+    if kind == "trial":
+        return f"trial {event['number']}: {_outcome(event)}"
+    if kind == "confirming":
+        finalists, folds = (_listed(event[key]) for key in ("finalists", "folds"))
+        return f"confirming trials {finalists} against the plan on folds {folds}"
+    if kind == "confirmed":
+        return (
+            f"{event['candidate']}, fold {event['fold']}, seed {event['seed']}: {_outcome(event)}"
+        )
+    return None
+
+
+def print_search(summary: "SearchSummary") -> None:
+    """Print all trials, what was confirmed, and what became of the plan."""
+    rows = [
+        (
+            str(row.number),
+            row.state,
+            "" if row.score is None else f"{row.score:.4f}",
+            " ".join(f"{key}={value}" for key, value in row.assignments.items()),
+            row.reason,
+        )
+        for row in summary.trials
+    ]
+    display.print_table("Trials", ("trial", "state", "Dice", "--set", "why"), rows)
+    if summary.verdict is not None:
+        found = [
+            (
+                item.candidate,
+                f"{item.difference:+.4f}",
+                f"{item.low:+.4f} to {item.high:+.4f}",
+                f"{item.p_holm:.3g}",
+                f"{item.num_cases} on {item.num_folds} folds, {item.num_seeds} seeds",
+            )
+            for item in summary.verdict.comparisons
+        ]
+        columns = ("candidate", "Dice", "95 % interval", "p (Holm)", "cases")
+        display.print_table("Against the plan, on cases not searched on", columns, found)
+    if summary.optimism is not None:
+        print(
+            f"optimism: {summary.optimism:+.4f} Dice, by which the best trial was ahead of the "
+            "plan in the search more than on other cases"
+        )
+    print(summary.reason)
+    for words in summary.applied:
+        print(f"set {words}")
+
+
+def _outcome(event: Mapping[str, object]) -> str:
+    """Return how a training of a search ended: its Dice, or why there is none."""
+    score, reason = event.get("score"), event.get("reason")
+    if isinstance(score, float):
+        return f"Dice {score:.4f}"
+    return f"{event.get('state', 'failed')}: {reason}"
+
+
+def _listed(values: object) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, tuple) else str(values)

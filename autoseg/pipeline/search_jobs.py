@@ -1,0 +1,166 @@
+"""The trainings of a search: which plan, in which folder, on which prepared cases."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from autoseg.dataset.dataset import Dataset
+from autoseg.dataset.splits import Splits
+from autoseg.pipeline.training import prepare_cases
+from autoseg.plan.overrides import apply_overrides
+from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.plan.search_budget import MAX_STEP_RATIO
+from autoseg.plan.search_space import Dimension, Values, assignments, varied
+from autoseg.plan.searcher import Study
+from autoseg.preprocess.preprocess import recipe_digest
+from autoseg.train.job import FoldJob, Listeners, TrialPlace
+from autoseg.workspace import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search under way."""
+
+    workspace: Workspace
+    plan: Plan
+    """The one to be beaten."""
+    dataset: Dataset
+    configuration: str
+    """Which is varied."""
+    splits: Splits
+    fold: int
+    """Whose validation cases score trials."""
+    space: tuple[Dimension, ...]
+    study: Study
+    device: str
+    num_workers: int
+    """Trainings at once."""
+    address: str | None
+    budget_s: float | None
+    """None: lengths are given in steps."""
+    steps: int | None
+    num_trials: int | None
+    """At most; None: as many as there is time for."""
+    listeners: Listeners
+    seconds: Callable[[], float]
+    """Active time of the search until now, that of earlier calls included."""
+    prepared: set[str] = field(default_factory=set)
+    """Recipes whose cases this process has prepared."""
+
+    @property
+    def item(self) -> ConfigurationPlan:
+        """The configuration that is varied, as it was planned."""
+        return self.plan.configuration(self.configuration)
+
+    @property
+    def longest_s(self) -> float:
+        """Time of a whole training of one fold."""
+        return self.item.cost.train_seconds or float("inf")
+
+    def tell(self, event: str, **content: object) -> None:
+        """Tell the listener what happens."""
+        self.listeners.on_progress({"event": event, **content})
+
+    def words(self, values: Values) -> tuple[str, ...]:
+        """Return the `--set` words of a point.
+
+        Raises
+        ------
+        ValueError
+            The values do not go together.
+        """
+        return assignments(self.item, varied(self.item, values))
+
+    def candidate(self, values: Values) -> Plan:
+        """Return the plan at a point.
+
+        Raises
+        ------
+        ValueError, PlanError
+            The values do not go together.
+        """
+        return apply_overrides(self.plan, self.words(values))
+
+
+def excesses(search: Search, plan: Plan) -> dict[str, float]:
+    """Return by which part a plan exceeds the memory and the time of a step; 0 or less fits.
+
+    A plan that was set beyond its memory is not held against its trials.
+    """
+    cost, planned = plan.configuration(search.configuration).cost, search.item.cost
+    memory = max(search.plan.memory_bytes, planned.memory_bytes)
+    ratio = cost.step_seconds / planned.step_seconds
+    return {"memory": cost.memory_bytes / memory - 1, "time": ratio / MAX_STEP_RATIO - 1}
+
+
+def search_job(
+    search: Search, plan: Plan, *, place: tuple[int, str], fold: int, budget_s: float | None
+) -> FoldJob:
+    """Return a training of a plan that is tried; its cases are prepared if they are not yet.
+
+    Parameters
+    ----------
+    place
+        Number of the trial's folder, and name of this training of it.
+    fold
+        To train and to validate on.
+    budget_s
+        Training time; None: the search's number of steps.
+    """
+    split = search.splits[fold]
+    number, run = place
+    return FoldJob(
+        plan=plan,
+        dataset=search.dataset,
+        root=search.workspace.root,
+        configuration=search.configuration,
+        fold=str(fold),
+        train_cases=split.train,
+        val_cases=split.val,
+        device=search.device,
+        num_threads=max(1, plan.num_threads // search.num_workers),
+        num_steps=search.steps,
+        budget_s=budget_s,
+        trial=TrialPlace(
+            name=f"trial {number}, {run}",
+            folder=search.workspace.search_run(number, run.replace(" ", "_")),
+            prepared=_prepared(search, plan).preprocessed(search.configuration),
+        ),
+    )
+
+
+def forget_weights(job: FoldJob) -> None:
+    """Remove what only a training that is gone on with needs; scores and curves stay."""
+    for path in job.folder.root.glob("*.pt"):
+        path.unlink(missing_ok=True)
+    shutil.rmtree(job.folder.validation, ignore_errors=True)
+
+
+def as_mapping(words: tuple[str, ...]) -> dict[str, str]:
+    """Return `--set` words by key."""
+    return dict(word.split("=", 1) for word in words)
+
+
+def plain(words: Mapping[str, str]) -> tuple[str, ...]:
+    """Return `--set` words as one types them: without the quotes of JSON where they can go."""
+    return tuple(f"{key}={_unquoted(value)}" for key, value in words.items())
+
+
+def _unquoted(value: str) -> str:
+    text = json.loads(value)
+    return text if isinstance(text, str) and text.isidentifier() else value
+
+
+def _prepared(search: Search, plan: Plan) -> Workspace:
+    """Return the workspace whose prepared cases a plan needs, after preparing what is missing."""
+    name = search.configuration
+    seeded = plan.revised(seed=search.plan.seed)  # which decides where patches may be cut
+    wanted = recipe_digest(seeded.configuration(name).recipe, seeded)
+    place = search.workspace
+    if wanted != recipe_digest(search.item.recipe, search.plan):
+        place = search.workspace.search_prepared(wanted)
+    if wanted not in search.prepared:
+        prepare_cases(seeded, search.dataset, place, (name,), search.listeners)
+        search.prepared.add(wanted)
+    return place
