@@ -19,6 +19,7 @@ from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
 from autoseg.plan.setting_keys import (
     CONFIGURATIONS,
     FIXED_FIELDS,
+    SHORT,
     Wrong,
     problem,
 )
@@ -26,8 +27,6 @@ from autoseg.record import NetworkPlan
 
 BY_USER = "Set by the user."
 """Reason of what a user decided."""
-SHORT = ("loss", "augmentation")
-"""Fields of a configuration's training that may be named without it."""
 
 
 class _Assignment(NamedTuple):

@@ -57,6 +57,8 @@ SYNONYMS = {
     "budget": "budget_s",
 }
 """Words that others use for a key: the key, without its configuration."""
+SHORT = ("loss", "augmentation")
+"""Parts of the training that may be named without a configuration: they are then set in all."""
 LIKE = 0.7
 """Words less like each other than this are not proposed for each other."""
 WORDS: Mapping[object, str] = types.MappingProxyType(
@@ -172,12 +174,13 @@ def _unknown(keys: Sequence[str], place: int, names: Sequence[str], text: str) -
             f"one of {', '.join(names)}",
             "name a configuration that the plan has",
         )
-    known = sorted(_known(keys[:place], names))
+    known = sorted({*_known(keys[:place], names), *(SHORT if place == 0 else ())})
     close = difflib.get_close_matches(part, known, n=1, cutoff=LIKE)
     near = [".".join([*keys[:place], word, *keys[place + 1 :]]) for word in close]
     near = [key for key in near if not _leads_nowhere(key, names)]
     same, like = _same(keys, names), _like(keys, names)
     proposed = [*near, *same, *like] if place == 0 else [*same, *near, *like]
+    proposed = [_as_typed(key, keys, text) for key in proposed]
     fix = f"write {proposed[0]}=..." if proposed else "correct the key, or look it up in plan.json"
     if proposed and keys[0] not in names and proposed[0].startswith(f"{names[0]}."):
         fix += f", or with another configuration: {', '.join(names[1:])}"
@@ -194,9 +197,17 @@ def _known(keys: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
     return annotation if isinstance(annotation, dict) else _fields(annotation)
 
 
+def _as_typed(proposed: str, keys: Sequence[str], text: str) -> str:
+    """Return a whole key without what was left out of the one that was given."""
+    typed = text.removeprefix("--set ").partition("=")[0].split(".")
+    above = ".".join(keys[: len(keys) - len(typed)]) + "."
+    return proposed.removeprefix(above) if typed[0] in SHORT else proposed
+
+
 def _leads_nowhere(key: str, names: Sequence[str]) -> bool:
     annotation: Any = _root(names)
-    for part in key.split("."):
+    parts = key.split(".")
+    for part in [names[0], "training", *parts] if parts[0] in SHORT else parts:
         annotation = _step(annotation, part)
         if annotation is None:
             return True

@@ -109,7 +109,7 @@ def test_augmentation_is_set_for_one_configuration_or_for_all():
 
 def test_a_misspelt_change_is_named_with_the_nearest():
     plan = small_plan(LABELS, (small_configuration(),))
-    with pytest.raises(PlanError, match="did you mean 'cutmix_probability'"):
+    with pytest.raises(PlanError, match=r"fix: write augmentation\.cutmix_probability="):
         apply_overrides(plan, ["augmentation.cutmix_probabilty=1"])
 
 

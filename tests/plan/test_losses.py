@@ -76,8 +76,8 @@ def test_regions_that_the_user_names_win(plan):
     ("text", "hint"),
     [
         ("loss=dice_fcal", "did you mean 'dice_focal'"),
-        ("los=focal", "did you mean 'loss'"),
-        ("loss.focal_gama=1", "did you mean 'focal_gamma'"),
+        ("los=focal", "fix: write loss="),
+        ("loss.focal_gama=1", "fix: write loss.focal_gamma="),
         ("3d_fullres.loss=tverski", "did you mean 'tversky'"),
     ],
 )
