@@ -147,9 +147,14 @@ class Workspace:
         """Return the folder of one training of a trial."""
         return self.search / "trials" / str(trial) / run
 
+    @property
+    def search_recipes(self) -> Path:
+        """Folder of cases that are prepared as trials alone need them."""
+        return self.search / "prepared"
+
     def search_prepared(self, digest: str) -> "Workspace":
         """Return where cases are prepared for trials with another recipe than the plan's."""
-        return Workspace(self.search / "prepared" / digest[:16])
+        return Workspace(self.search_recipes / digest[:16])
 
     def encoder_weights(self, digest: str) -> Path:
         """Return the file of a pretrained encoder's weights, kept since they were planned."""

@@ -8,8 +8,14 @@ from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.evaluate.candidates import INCUMBENT, HeldOutScore
 from autoseg.evaluate.statistics import case_mean
 from autoseg.pipeline.search_jobs import Search, forget_weights, search_job
-from autoseg.pipeline.search_trials import overhead_seconds, trial_length
-from autoseg.plan.search_budget import NUM_SEEDS, Layout, confirmation, folds_needed
+from autoseg.pipeline.search_trials import overhead_seconds, reason_of, trial_length
+from autoseg.plan.search_budget import (
+    NUM_SEEDS,
+    Layout,
+    confirmation,
+    finalists_allowed,
+    folds_needed,
+)
 from autoseg.plan.searcher import Trial
 from autoseg.record import Record
 from autoseg.train.job import FoldJob
@@ -69,19 +75,21 @@ def score(trial: Trial) -> float:
 def begin_confirmation(search: Search) -> Confirmation | None:
     """Return what is to be trained, and keep it; None where the time that is left is too short."""
     better = better_trials(search)
-    unused = [index for index in range(len(search.splits)) if index != search.fold]
-    least = folds_needed([len(search.splits[index].val) for index in unused])
+    unused = search.unused
+    least = folds_needed(list(unused.values()))
     assert least is not None, "what cannot be confirmed is not searched for"
+    num_cases = len(set().union(*list(unused.values())[:least]))
+    most = min(len(better), finalists_allowed(num_cases))
     layout: Layout | None
     if search.budget_s is None:
-        layout = Layout(min(FINALISTS_BY_STEPS, len(better)), least, 0.0)
+        layout = Layout(min(FINALISTS_BY_STEPS, most), least, 0.0)
     else:
         layout = confirmation(
             search.budget_s - search.seconds(),
             search.num_workers,
             trial_s=trial_length(search) or 0.0,
             overhead_s=overhead_seconds(search),
-            num_finalists=len(better),
+            num_finalists=most,
             num_folds=(least, len(unused)),
             longest_s=search.longest_s,
         )
@@ -89,7 +97,7 @@ def begin_confirmation(search: Search) -> Confirmation | None:
         return None
     found = Confirmation(
         finalists=tuple(trial.number for trial in better[: layout.num_finalists]),
-        folds=tuple(unused[: layout.num_folds]),
+        folds=tuple(unused)[: layout.num_folds],
         # Other seeds than the trials', which were chosen with theirs.
         seeds=tuple(search.plan.seed + 1 + index for index in range(NUM_SEEDS)),
         run_s=None if search.budget_s is None else layout.run_s,
@@ -137,11 +145,10 @@ def confirm(search: Search, wanted: Confirmation) -> list[HeldOutScore]:
                 results[job.name] = names[job.name], outcome
             else:
                 failed.add(_failed(names[job.name], job, outcome))
+            forget_weights(job.folder)
             _tell(search, names[job.name], job, outcome)
-    for _, job in _jobs(search, wanted):
-        forget_weights(job)
     kept = [(name, result) for name, result in results.values() if name not in failed]
-    return [score for name, result in kept for score in _scores(name, result)]
+    return [score for name, result in kept for score in _scores(search, name, result)]
 
 
 def candidate_name(number: int) -> str:
@@ -183,8 +190,12 @@ def _failed(candidate: str, job: FoldJob, error: Exception) -> str:
     return candidate
 
 
-def _scores(candidate: str, result: FoldResult) -> Iterator[HeldOutScore]:
+def _scores(search: Search, candidate: str, result: FoldResult) -> Iterator[HeldOutScore]:
+    """Yield the scores of the cases that the search has not seen."""
+    unseen = search.unused[int(result.fold)]
     for case in result.scores:
+        if case.case_id not in unseen:
+            continue
         yield HeldOutScore(
             candidate=candidate,
             fold=result.fold,
@@ -200,5 +211,5 @@ def _tell(search: Search, candidate: str, job: FoldJob, outcome: FoldResult | Ex
         known = [dice for case in outcome.scores if (dice := case_mean(case)) is not None]
         content["score"] = sum(known) / len(known) if known else None
     else:
-        content["reason"] = str(outcome)
+        content["reason"] = reason_of(outcome)
     search.tell("confirmed", **content)

@@ -15,7 +15,7 @@ from autoseg.plan.search_space import Dimension, Values, assignments, varied
 from autoseg.plan.searcher import Study
 from autoseg.preprocess.preprocess import recipe_digest
 from autoseg.train.job import FoldJob, Listeners, TrialPlace
-from autoseg.workspace import Workspace
+from autoseg.workspace import FoldFolder, Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,11 @@ class Search:
         """Time of a whole training of one fold."""
         return self.item.cost.train_seconds or float("inf")
 
+    @property
+    def unused(self) -> dict[int, tuple[str, ...]]:
+        """What can confirm: the validation cases of other folds that scored no trial, by fold."""
+        return unused_cases(self.splits, self.fold)
+
     def tell(self, event: str, **content: object) -> None:
         """Tell the listener what happens."""
         self.listeners.on_progress({"event": event, **content})
@@ -81,6 +86,19 @@ class Search:
             The values do not go together.
         """
         return apply_overrides(self.plan, self.words(values))
+
+
+def unused_cases(splits: Splits, fold: int) -> dict[int, tuple[str, ...]]:
+    """Return the validation cases that one fold does not have, of each other fold with such cases.
+
+    Folds that a user gives may share validation cases.
+    """
+    seen = set(splits[fold].val)
+    found = {
+        index: tuple(case for case in split.val if case not in seen)
+        for index, split in enumerate(splits)
+    }
+    return {index: cases for index, cases in found.items() if cases}
 
 
 def excesses(search: Search, plan: Plan) -> dict[str, float]:
@@ -130,11 +148,17 @@ def search_job(
     )
 
 
-def forget_weights(job: FoldJob) -> None:
+def forget_weights(folder: FoldFolder) -> None:
     """Remove what only a training that is gone on with needs; scores and curves stay."""
-    for path in job.folder.root.glob("*.pt"):
+    for path in folder.root.glob("*.pt"):
         path.unlink(missing_ok=True)
-    shutil.rmtree(job.folder.validation, ignore_errors=True)
+    shutil.rmtree(folder.validation, ignore_errors=True)
+
+
+def forget_prepared(search: Search) -> None:
+    """Remove the cases that were prepared for trials alone: they are as large as the data set."""
+    shutil.rmtree(search.workspace.search_recipes, ignore_errors=True)
+    search.prepared.clear()
 
 
 def as_mapping(words: tuple[str, ...]) -> dict[str, str]:

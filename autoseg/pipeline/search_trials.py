@@ -110,7 +110,6 @@ class _Trials:
                 infeasible += 1
                 continue
             infeasible = 0
-            self._started[trial.number] = time.monotonic()
             job = search_job(
                 self._search,
                 plan,
@@ -119,6 +118,7 @@ class _Trials:
                 budget_s=self._length_s,
             )
             self._jobs[job.name] = trial.number, job
+            self._started[trial.number] = time.monotonic()  # preparing cases is no trial's time
             self._tell("begins", trial)
             yield job
 
@@ -151,19 +151,21 @@ class _Trials:
         if isinstance(outcome, WorkspaceError):
             raise outcome  # a full disk is no fault of the trial
         number, _ = self._jobs.pop(job.name)
+        is_whole = self._running[number].folder == number
         seconds = time.monotonic() - self._started[number]
         steps = self._steps.get(number)
         if isinstance(outcome, FoldResult):
             ended = _completed(outcome, seconds)
-            self._keep_overhead(seconds - outcome.train_seconds)
+            if is_whole:  # of one that was gone on with, part of the time was told before
+                self._keep_overhead(seconds - outcome.train_seconds)
         elif isinstance(outcome, Interrupted) and number in self._killed:
             reason = self._killed[number]
             ended = Ended(state="killed", seconds=seconds, steps=steps, reason=reason)
         else:
-            reason = _reason(outcome)
+            reason = reason_of(outcome)
             ended = Ended(state="failed", seconds=seconds, steps=steps, reason=reason)
         trial = self._end(number, ended)
-        forget_weights(job)
+        forget_weights(job.folder)
         refuse_broken_plan(trial, ended)
 
     def interrupt(self) -> None:
@@ -183,7 +185,7 @@ class _Trials:
         try:
             plan = self._search.candidate(trial.values)
         except (ValueError, PlanError) as error:
-            self._refuse(trial, {"consistency": 1.0}, _reason(error))
+            self._refuse(trial, {"consistency": 1.0}, reason_of(error))
             return None
         beyond = excesses(self._search, plan)
         reasons = [
@@ -253,7 +255,7 @@ def _completed(result: FoldResult, seconds: float) -> Ended:
     return Ended(state="complete", score=score, seconds=seconds, steps=result.num_steps)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return why a trial could not be trained, in one line."""
     if isinstance(error, AutosegError):
         return error.found.replace("\n", "; ")

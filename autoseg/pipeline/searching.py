@@ -15,7 +15,7 @@ from autoseg.pipeline.search_confirm import (
     better_trials,
     confirm,
 )
-from autoseg.pipeline.search_jobs import Search
+from autoseg.pipeline.search_jobs import Search, forget_prepared, forget_weights, unused_cases
 from autoseg.pipeline.search_outcome import (
     applied_before,
     apply_outcome,
@@ -24,7 +24,7 @@ from autoseg.pipeline.search_outcome import (
     trained_before,
     unsearched,
 )
-from autoseg.pipeline.search_trials import COUNTED, refuse_broken_plan, run_trials
+from autoseg.pipeline.search_trials import COUNTED, RUN, refuse_broken_plan, run_trials
 from autoseg.pipeline.training import OnEvent, ShouldStop
 from autoseg.plan.budget import preferred_order
 from autoseg.plan.consistency import load_plan
@@ -36,7 +36,7 @@ from autoseg.plan.search_space import SPACE_VERSION, search_space
 from autoseg.plan.searcher import Origin
 from autoseg.train.job import Listeners
 from autoseg.train.lock import held
-from autoseg.workspace import STUDY, Workspace
+from autoseg.workspace import STUDY, FoldFolder, Workspace
 
 SEARCH_FOLD = 0
 """Whose validation cases score trials; all other folds may confirm."""
@@ -101,6 +101,7 @@ def search_plan(
             search = _open(options, unsearched(written), dataset, splits, listeners, active)
             summary = _search(search)
             search.study.keep(SECONDS, str(search.seconds()))
+            _tidy(search)
         apply_outcome(search, summary, replan=options.replan)
     return summary
 
@@ -121,6 +122,7 @@ def _search(search: Search) -> SearchSummary:
         refuse_broken_plan(trial, trial.ended)
     wanted = begun_confirmation(search)
     if wanted is None:
+        search.tell("note", text=_what_is_varied(search))
         try:
             run_trials(search)
         finally:
@@ -139,6 +141,27 @@ def _search(search: Search) -> SearchSummary:
     )
     search.study.keep(FINISHED, "yes")
     return summary
+
+
+def _what_is_varied(search: Search) -> str:
+    """Return which configuration is searched, in how much, and what stays."""
+    names = ", ".join(item.name for item in search.space)
+    others = [item.name for item in search.plan.configurations if item.train_by_default]
+    stay = [name for name in others if name != search.configuration]
+    rest = f"; {', '.join(stay)} as planned" if stay else ""
+    return (
+        f"Searching near the plan of {search.configuration} ({names}){rest}. Trials are scored on "
+        f"fold {search.fold}."
+    )
+
+
+def _tidy(search: Search) -> None:
+    """Remove what takes space and is needed no more."""
+    is_finished = search.study.kept(FINISHED) is not None
+    for trial in search.study.trials():
+        if is_finished or trial.ended.state != "interrupted":
+            forget_weights(FoldFolder(search.workspace.search_run(trial.folder, RUN)))
+    forget_prepared(search)
 
 
 def _why_nothing(search: Search) -> str:
@@ -161,7 +184,8 @@ def _open(
     active: ActiveTime,
 ) -> Search:
     """Return the search of a workspace, as an earlier call left it or new."""
-    workspace, name = options.workspace, main_configuration(plan)
+    # Workers may run in another folder.
+    workspace, name = Workspace(options.workspace.root.absolute()), main_configuration(plan)
     device, workers = _means(options, plan)
     space = search_space(plan.configuration(name))
     origin = Origin(
@@ -215,18 +239,19 @@ def _means(options: SearchOptions, plan: Plan) -> tuple[str, int]:
 
 def _refuse(options: SearchOptions, splits: Splits) -> None:
     """Raise an error for a search that could not lead to anything; before it begins."""
-    held_out = [len(split.val) for index, split in enumerate(splits) if index != SEARCH_FOLD]
-    if len(held_out) < MIN_FOLDS:
+    unused = list(unused_cases(splits, SEARCH_FOLD).values())
+    if len(unused) < MIN_FOLDS:
         raise PlanError(
-            found=f"{counted(len(splits), 'fold')} in {options.workspace.splits}",
+            found=f"{counted(len(splits), 'fold')} in {options.workspace.splits}, of which "
+            f"{len(unused)} with validation cases that fold {SEARCH_FOLD} does not have",
             expected=f"at least {MIN_FOLDS + 1}: one to search on, {MIN_FOLDS} to confirm on",
             fix=f"plan with --folds {MIN_FOLDS + 1} or more, which needs as many cases",
         )
-    least = folds_needed(held_out)
+    least = folds_needed(unused)
     if least is None:
         raise PlanError(
-            found=f"{counted(sum(held_out), 'validation case')} in the folds that are not searched "
-            "on",
+            found=f"{counted(len(set().union(*unused)), 'validation case')} in the folds that are "
+            "not searched on",
             expected=f"at least {cases_needed(1)}: with fewer no test can tell a better plan",
             fix="label more cases, or choose settings by hand with --set",
         )

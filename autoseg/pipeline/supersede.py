@@ -1,6 +1,7 @@
 """What happens to earlier training when a workspace is planned again."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -113,15 +114,20 @@ def _decisions(plan: Plan) -> dict:
 
 
 def _move_aside(workspace: Workspace, earlier: Plan | None) -> Path:
-    """Move everything that the earlier plan led to into a folder of its own."""
+    """Move everything that the earlier plan led to into a folder of its own.
+
+    The plan and its folds are copied: whatever happens before new ones are written over them, a
+    workspace has a plan.
+    """
     digest = earlier.digest()[:12] if earlier else "unreadable"
     place = workspace.superseded / f"{digest}-{uuid4().hex[:4]}"
     place.mkdir(parents=True)
+    for path in (workspace.plan, workspace.splits):
+        if path.exists():
+            shutil.copyfile(path, place / path.name)
     for path in (
         workspace.training,
         workspace.pretraining,
-        workspace.plan,
-        workspace.splits,
         workspace.run,
         workspace.events,
         workspace.ensemble,

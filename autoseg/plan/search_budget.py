@@ -1,7 +1,7 @@
 """How a search divides its time, and which runs it ends early."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -54,16 +54,24 @@ class Layout:
         return (1 + self.num_finalists) * self.num_folds * NUM_SEEDS
 
 
-def folds_needed(num_cases: Sequence[int]) -> int | None:
+def folds_needed(cases: Sequence[Collection[str]]) -> int | None:
     """Return how many folds hold enough cases to confirm anything; None: all together too few.
 
     Parameters
     ----------
-    num_cases
-        Validation cases of each fold that was not searched on.
+    cases
+        Of each fold that was not searched on: its validation cases that the search has not seen.
     """
-    counts = range(MIN_FOLDS, len(num_cases) + 1)
-    return next((n for n in counts if sum(num_cases[:n]) >= cases_needed(1)), None)
+    counts = range(MIN_FOLDS, len(cases) + 1)
+    return next((n for n in counts if len(set().union(*cases[:n])) >= cases_needed(1)), None)
+
+
+def finalists_allowed(num_cases: int) -> int:
+    """Return of how many finalists so many cases can prove one better, at most `MAX_FINALISTS`.
+
+    The test is corrected for their number: with too many of them none could pass it.
+    """
+    return sum(num_cases >= cases_needed(n) for n in range(1, MAX_FINALISTS + 1))
 
 
 def smallest_search_s(num_folds: int = MIN_FOLDS) -> int:
@@ -140,7 +148,7 @@ def confirmation(
         finalists -= 1
     while folds < most and run_s(finalists, folds + 1) >= longest_s:
         folds += 1
-    seconds = min(longest_s, run_s(finalists, folds))
+    seconds = min(max(MIN_RUN_S, longest_s), run_s(finalists, folds))
     return Layout(finalists, folds, seconds) if seconds >= MIN_RUN_S else None
 
 

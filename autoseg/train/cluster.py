@@ -130,7 +130,9 @@ def _attempt(
         return error
     except Exception as error:
         LOG.warning("%s failed", job.name, exc_info=True)
-        return error.with_traceback(None)  # which would keep the memory of what has failed
+        # Frames, also those of the errors behind it, would keep the memory of what has failed.
+        error.__cause__ = error.__context__ = None
+        return error.with_traceback(None)
 
 
 @final

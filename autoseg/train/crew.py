@@ -147,7 +147,7 @@ class Crew:
         try:
             outcome = self._ray.api.get(reference, timeout=GET_S)
         except errors.RayTaskError as error:
-            return job, error
+            return job, _original(error)
         except errors.RayError as error:
             failure = self._restart(job, str(error).splitlines()[0])
             return None if failure is None else (job, failure)
@@ -182,6 +182,15 @@ class Crew:
         if self._ray.is_alive:  # else workers may live on for a moment, and shall read it
             for job in self._running.values():
                 job.folder.stop.unlink(missing_ok=True)
+
+
+def _original(error: Exception) -> Exception:
+    """Return the error as the worker raised it, with what Ray says of it as a note."""
+    original = getattr(error, "cause", None)
+    if not isinstance(original, Exception):
+        return error
+    original.add_note(str(error))
+    return original
 
 
 @final

@@ -50,7 +50,8 @@ class FoldJob:
     num_steps: int | None = None
     """Uses no clock: the same steps give the same weights."""
     budget_s: float | None = None
-    """Active seconds for training from now on, validation excluded."""
+    """Active seconds for training from now on, validation excluded. Of a trial: in all, so that one
+    that was interrupted gets no more time than the others."""
     validation_s: float | None = None
     """Seconds that are kept for validation besides: training gets what measuring finds too much,
     and gives what it finds missing. None: validation's time is no matter of training's."""

@@ -39,6 +39,7 @@ class Pace:
         self._budget_s: float | None = None
         if job.num_steps is None and settings.seconds_per_step > 0:  # else the steps were given
             self._budget_s = job.budget_s or job.planned.training.default_budget_s
+        self._is_trial = job.trial is not None
         self._kept_s = job.validation_s or 0.0
         logged = (line.get("elapsed_s", 0.0) for line in read_lines(job.folder.events))
         self._before_s = max(logged, default=0.0)
@@ -69,7 +70,8 @@ class Pace:
         if self._last_s is None:
             self._before_s = max(self._before_s, elapsed_s)
             if self._budget_s is not None:
-                self._limit_s = limit_s = self._before_s + self._budget_s
+                before_s = 0.0 if self._is_trial else self._before_s
+                self._limit_s = limit_s = before_s + self._budget_s
                 checks = (part * limit_s for part in REVISED_AT)
                 self._checks = [check for check in checks if check > self._before_s]
         self._last_s = self.elapsed_s()

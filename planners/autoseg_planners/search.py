@@ -158,8 +158,10 @@ class JournalStudy:
             self._running[number].set_constraint(name, excess)
 
     def look(self, number: int, rung: float, dice: float) -> None:
-        """Keep the Dice of a running trial at a rung, in per cent of its length."""
-        self._running[number].report(dice, round(100 * rung))
+        """Keep the first Dice of a running trial at a rung, in per cent of its length."""
+        step = round(100 * rung)
+        if step not in self._study.get_trials(deepcopy=False)[number].intermediate_values:
+            self._running[number].report(dice, step)
 
     def tell(self, number: int, ended: Ended) -> None:
         """Keep how a running trial ended; one that was interrupted is enqueued again.
@@ -218,6 +220,9 @@ class JournalStudy:
 
     def _enqueue_again(self, trial: FrozenTrial, tries: int) -> None:
         folder = trial.user_attrs.get(FOLDER, trial.number)
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if any(other.user_attrs.get(FOLDER) == folder for other in waiting):
+            return  # its process died just after it had done so
         # Of a process that died while it asked, only what was enqueued is known.
         values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
         self._study.enqueue_trial(values, user_attrs={FOLDER: folder, TRIES: tries})

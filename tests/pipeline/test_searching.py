@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from autoseg.plan.search_budget import NUM_LOOKS, smallest_search_s
 from autoseg.testing.synthetic import write_spheres
 from autoseg.train.job import Interrupted
 from autoseg.train.records import FoldResult
-from autoseg.workspace import Workspace
+from autoseg.workspace import Workspace, write_text
 
 STEPS = 7
 
@@ -195,6 +196,61 @@ def test_prepared_cases_are_shared_unless_the_recipe_differs(place, trainer, mon
     assert len(trainer.prepared) == len(set(trainer.prepared)) == 2
 
 
+def test_cases_that_scored_trials_confirm_nothing(place, trainer):
+    splits = json.loads(place.splits.read_text())
+    shared = splits[0]["val"][0]
+    for split in splits[1:]:
+        split["train"].remove(shared)
+        split["val"].append(shared)
+    place.splits.write_text(json.dumps(splits))
+    trainer.dice = by_rate
+    summary = search(place)
+    assert {item.fold for item in summary.scores} == {"1", "2"}
+    assert shared not in {item.case for item in summary.scores}
+
+
+def test_folds_with_the_same_cases_cannot_confirm(place, trainer):
+    splits = json.loads(place.splits.read_text())
+    place.splits.write_text(json.dumps([splits[0]] * 3))
+    with pytest.raises(PlanError, match="0 with validation cases"):
+        search(place)
+
+
+def test_six_cases_confirm_one_finalist_only(place, trainer, monkeypatch):
+    monkeypatch.setattr("autoseg.pipeline.search_confirm.FINALISTS_BY_STEPS", 3)
+    trainer.dice = lambda job: 0.5 + 0.01 * (job.plan != trainer.trained[0].plan)
+    summary = search(place, num_trials=4)
+    assert {item.candidate for item in summary.scores} == {"incumbent", "trial 1"}
+
+
+def test_which_configuration_is_searched_is_told(place, trainer):
+    notes = []
+    search(place, on_event=notes.append)
+    name = main_configuration(Plan.load(place.plan))
+    assert any(f"plan of {name} (" in str(note.get("text")) for note in notes)
+
+
+def test_preparing_cases_is_not_held_against_trials(place, trainer, monkeypatch):
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("autoseg.pipeline.search_trials.time", clock)
+
+    def prepare(*_):
+        now[0] += 1000
+
+    monkeypatch.setattr("autoseg.pipeline.search_jobs.prepare_cases", prepare)
+    assert all(row.seconds < 1000 for row in search(place).trials)
+
+
+def test_workers_see_the_workspace_from_any_folder(place, trainer, monkeypatch):
+    monkeypatch.chdir(place.root.parent)
+    search(Workspace(place.root.relative_to(place.root.parent)))
+    job = trainer.trained[0]
+    assert job.root.is_absolute()
+    assert job.folder.root.is_absolute()
+    assert job.trial.prepared.is_absolute()
+
+
 def test_what_the_planner_said_of_the_old_network_is_not_said_of_the_winner(
     place, trainer, monkeypatch
 ):
@@ -218,6 +274,34 @@ def test_weights_of_trials_are_not_kept(place, trainer):
     search(place)
     assert not list(place.search.rglob("*.pt"))
     assert len(list(place.search.rglob("result.json"))) == len(trainer.trained)
+
+
+def test_cases_prepared_for_trials_alone_are_not_kept(place, trainer):
+    place.search_prepared("0123").root.mkdir(parents=True)
+    search(place)
+    assert not place.search_recipes.exists()
+
+
+def test_weights_of_a_trial_that_killed_its_process_are_not_kept(place, trainer):
+    def die(job):
+        if rate(job) > 0.004:
+            job.folder.root.mkdir(parents=True, exist_ok=True)
+            job.folder.last.write_bytes(b"weights")
+            raise SystemExit
+        return 0.5
+
+    trainer.dice = die
+    for _ in range(2):
+        study = place.study.read_bytes() if place.study.exists() else None
+        with pytest.raises(SystemExit):
+            search(place)
+        lines = place.study.read_bytes().splitlines(keepends=True)
+        began = max(index for index, line in enumerate(lines) if b"outcome" in line)
+        assert study != place.study.read_bytes()
+        place.study.write_bytes(b"".join(lines[:began]))  # as if killed: nothing was told
+    summary = search(place)
+    assert [row.state for row in summary.trials][:3] == ["complete", "interrupted", "failed"]
+    assert not list(place.search.rglob("*.pt"))
 
 
 # What goes wrong
@@ -397,6 +481,28 @@ def test_with_replan_a_winner_moves_training_aside(place, trainer):
     search(place, replan=True)
     assert not place.training.exists()
     assert list(place.superseded.glob("*/training"))
+
+
+def test_a_plan_is_there_even_if_the_process_dies_while_training_is_moved(
+    place, trainer, monkeypatch
+):
+    place.training.mkdir()
+    trainer.dice = by_rate
+    before = place.plan.read_text()
+
+    def die(path, text):
+        if path in (place.plan, place.splits):
+            raise SystemExit
+        write_text(path, text)
+
+    with monkeypatch.context() as killed:
+        killed.setattr("autoseg.pipeline.search_outcome.write_text", die)
+        with pytest.raises(SystemExit):
+            search(place, replan=True)
+    assert place.plan.read_text() == before
+    assert place.splits.exists()
+    assert search(place).applied
+    assert place.plan.read_text() != before
     assert place.splits.exists()
 
 

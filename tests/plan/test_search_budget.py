@@ -8,6 +8,7 @@ from autoseg.plan.search_budget import (
     RUNGS,
     Layout,
     confirmation,
+    finalists_allowed,
     folds_needed,
     is_clearly_bad,
     refuse_short_search,
@@ -70,11 +71,29 @@ def test_without_time_nothing_is_confirmed():
 
 
 def test_enough_folds_are_taken_for_a_test_to_be_able_to_tell():
-    assert folds_needed([10, 10, 10]) == 2
-    assert folds_needed([2, 2, 2, 2]) == 3
-    assert folds_needed([1, 1, 1]) is None
-    assert folds_needed([50]) is None
+    def folds(*sizes):
+        return [[f"{index}.{case}" for case in range(n)] for index, n in enumerate(sizes)]
+
+    assert folds_needed(folds(10, 10, 10)) == 2
+    assert folds_needed(folds(2, 2, 2, 2)) == 3
+    assert folds_needed(folds(1, 1, 1)) is None
+    assert folds_needed(folds(50)) is None
     assert smallest_search_s(4) == 2 * smallest_search_s(2)
+
+
+def test_a_case_that_several_folds_hold_out_counts_once():
+    assert folds_needed([["a", "b", "c", "d"]] * 3) is None
+    assert folds_needed([["a", "b", "c"], ["b", "c", "d"], ["e", "f"]]) == 3
+
+
+def test_there_are_no_more_finalists_than_the_cases_can_tell_apart():
+    assert [finalists_allowed(num_cases) for num_cases in (5, 6, 7, 1000)] == [0, 1, 3, 3]
+
+
+def test_trainings_shorter_than_the_shortest_run_can_be_confirmed():
+    found = confirm(10_000, trial_s=MIN_RUN_S, longest_s=MIN_RUN_S / 2)
+    assert found is not None
+    assert found.run_s == MIN_RUN_S
 
 
 def test_every_plan_has_as_many_runs():

@@ -132,6 +132,25 @@ def test_a_trial_of_a_dead_process_is_gone_on_with_in_its_folder(path):
     assert (trial.values, trial.folder) == (killed.values, killed.number)
 
 
+def test_a_process_that_dies_while_it_recovers_leaves_no_trial_twice(path):
+    study = open_at(path)
+    done(study)
+    study.ask()
+    left_by_a_dead_process(path)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]))  # enqueued, but not yet told as failed
+    again = left_by_a_dead_process(path)
+    assert [done(again).folder for _ in range(2)] == [1, 3]
+
+
+def test_only_the_first_look_at_a_rung_is_kept(path):
+    study = open_at(path)
+    trial = study.ask()
+    for dice in (0.3, 0.4):
+        study.look(trial.number, 0.25, dice)
+    assert study.trials()[0].looks == {0.25: 0.3}
+
+
 def test_the_plan_stays_the_first_when_its_process_died(path):
     open_at(path).ask()
     trial = left_by_a_dead_process(path).ask()

@@ -215,13 +215,17 @@ def attempts(monkeypatch, jobs, train_fold, should_stop=never):
 def test_a_failure_ends_no_other_job(make_job, monkeypatch):
     def train_fold(job, on_progress, should_stop):
         if job.fold == "0":
-            raise ZeroDivisionError
+            try:
+                raise MemoryError
+            except MemoryError as error:
+                raise ZeroDivisionError from error
         return "trained"
 
     jobs = [make_job("0"), make_job("1")]
     failure, success = attempts(monkeypatch, jobs, train_fold)
     assert isinstance(failure, ZeroDivisionError)
-    assert failure.__traceback__ is None, "it would keep the memory of what failed"
+    kept = (failure.__traceback__, failure.__cause__, failure.__context__)
+    assert kept == (None, None, None), "they would keep the memory of what failed"
     assert success == "trained"
 
 

@@ -101,6 +101,14 @@ def test_jobs_end_one_by_one_with_their_results_or_errors(jobs):
     assert ended["1"] == "second"
 
 
+def test_a_programming_error_comes_as_the_worker_raised_it(jobs):
+    error = RayTaskError("ray::_work() (pid=7)\n  File ...\nKeyError: 'x'")
+    error.cause = KeyError("x")
+    ended = {job.fold: item for job, item in crew(FakeRay({"0": [error], "1": [1]}), jobs).each()}
+    assert ended["0"] is error.cause
+    assert "pid=7" in ended["0"].__notes__[0]
+
+
 def test_a_job_is_taken_only_when_a_worker_is_free(jobs):
     taken = []
 

@@ -28,12 +28,21 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def make_pace(clock, tmp_path):
-    def make(*, budget_s=100.0, num_steps=None, elapsed_s=0.0, validation_s=None, branches=False):
+    def make(
+        *,
+        budget_s=100.0,
+        num_steps=None,
+        elapsed_s=0.0,
+        validation_s=None,
+        branches=False,
+        trial=None,
+    ):
         job: Any = SimpleNamespace(
             num_steps=num_steps,
             budget_s=budget_s,
             validation_s=validation_s,
             folder=FoldFolder(tmp_path),
+            trial=trial,
         )
         settings: Any = SimpleNamespace(seconds_per_step=1.0, stops_at_plateau=branches)
         made = Pace(job, settings, clock.now)
@@ -110,6 +119,12 @@ def test_resumed_run_counts_the_time_before(clock, make_pace):
     assert list(found) == [50, 63]
     assert found[50] == 50 + int(0.97 * 40 / 1.0)
     assert found[63] == 63 + int(0.97 * 14 / 2.0)
+
+
+def test_a_trial_that_is_gone_on_with_gets_no_more_time_than_others(clock, make_pace):
+    pace = make_pace(budget_s=100.0, elapsed_s=50.0, trial="trial 1")
+    found = drive(pace, clock, Schedule(97), 1.0, range(51, 98))
+    assert found == {60: None, 85: None}
 
 
 def test_decision_of_an_interrupted_run_stands(clock, make_pace):
