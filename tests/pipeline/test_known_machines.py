@@ -3,7 +3,7 @@ import json
 import pytest
 
 from autoseg.errors import AutosegError
-from autoseg.machine import Gpu
+from autoseg.machine import Gpu, Machine, TrainedSpeed
 from autoseg.pipeline import known_machines
 from autoseg.pipeline.known_machines import (
     MAX_MACHINES,
@@ -77,6 +77,20 @@ def speed_of(tmp_path, seconds, *, is_busy=False, machine=MACHINE, **changes):
     return trained_speed(folder, PLAN, machine, is_busy=is_busy)
 
 
+def told_by(tmp_path, seconds, **changes) -> TrainedSpeed:
+    """Return what a fold with these steps says; it must say something."""
+    found = speed_of(tmp_path, seconds, **changes)
+    assert found is not None
+    return found
+
+
+def kept(path) -> Machine:
+    """Return what is known of the machine; it must be known."""
+    found = known_machine(MACHINE, path)
+    assert found is not None
+    return found
+
+
 def test_machines_are_kept_side_by_side(path):
     one = MACHINE.revised(num_cpus=1)
     for machine in (MACHINE, one):
@@ -111,7 +125,7 @@ def test_a_new_measurement_forgets_the_folds_before_it(path, tmp_path, quiet):
     place = Workspace(tmp_path)
     write_fold(place, [2 * EXPECTED_S] * 10)
     list(learn_from_folds(place, PLAN, path))
-    known = known_machine(MACHINE, path)
+    known = kept(path)
     assert len(known.trained) == 1
     again = keep_speed(keep_speed(known, SPEED, path), SPEED.revised(value_s=1.0), path)
     assert again.trained == ()
@@ -119,14 +133,14 @@ def test_a_new_measurement_forgets_the_folds_before_it(path, tmp_path, quiet):
 
 
 def test_a_fold_says_how_long_its_steps_took_against_what_was_expected(tmp_path):
-    found = speed_of(tmp_path, [1.5 * EXPECTED_S] * 10)
+    found = told_by(tmp_path, [1.5 * EXPECTED_S] * 10)
     assert found.ratio == pytest.approx(1.5)
     assert (found.device, found.dimensions, found.precision) == ("cpu", 3, "bf16")
     assert found.run.startswith("made 3d_fullres fold 0")
 
 
 def test_moments_in_which_the_machine_was_busy_do_not_count(tmp_path):
-    found = speed_of(tmp_path, [1.1 * EXPECTED_S] * 9 + [9 * EXPECTED_S] * 3)
+    found = told_by(tmp_path, [1.1 * EXPECTED_S] * 9 + [9 * EXPECTED_S] * 3)
     assert found.ratio == pytest.approx(1.1)
 
 
@@ -138,7 +152,7 @@ def test_slow_steps_on_a_busy_machine_say_nothing(tmp_path, factors, is_busy):
 
 def test_fast_steps_count_even_on_a_busy_machine(tmp_path):
     steps = [factor * EXPECTED_S for factor in [0.5, 2.0, 0.5] * 4]
-    assert speed_of(tmp_path, steps, is_busy=True).ratio == pytest.approx(0.5)
+    assert told_by(tmp_path, steps, is_busy=True).ratio == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -156,7 +170,7 @@ def test_a_run_of_a_few_lines_says_nothing(tmp_path):
 def test_a_gpu_is_known_by_its_name(tmp_path):
     machine = machine_of(Gpu(name="NVIDIA T4", memory_bytes=15 * 2**30))
     changes = {"device": "cuda", "precision": "bf16", "num_threads": 1}
-    found = speed_of(tmp_path, [1.0] * 10, machine=machine, **changes)
+    found = told_by(tmp_path, [1.0] * 10, machine=machine, **changes)
     assert (found.device, found.precision) == ("NVIDIA T4", machine.training_precision("cuda"))
 
 
@@ -174,10 +188,10 @@ def test_a_fold_counts_once_and_old_ones_are_forgotten(tmp_path, path, quiet):
     told = list(learn_from_folds(place, PLAN, path))
     assert len(told) == KEPT_RUNS + 1
     assert "1.00 times" in told[0]
-    assert len(known_machine(MACHINE, path).trained) == KEPT_RUNS
-    newest = known_machine(MACHINE, path).trained[-1].run
+    assert len(kept(path).trained) == KEPT_RUNS
+    newest = kept(path).trained[-1].run
     list(learn_from_folds(place, PLAN, path))
-    runs = [item.run for item in known_machine(MACHINE, path).trained]
+    runs = [item.run for item in kept(path).trained]
     assert len(set(runs)) == len(runs) == KEPT_RUNS
     assert newest in runs
 

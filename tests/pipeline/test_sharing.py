@@ -97,6 +97,8 @@ def test_time_that_a_fold_did_not_use_goes_to_the_next(jobs, estimates):
     active.seconds = 100.0
     (second,) = shares.granted(jobs[1:])
     assert second.budget_s == pytest.approx(900 - finishing_s(2) - VALIDATION_S)
+    assert first.budget_s is not None
+    assert second.budget_s is not None
     assert second.budget_s > first.budget_s
 
 
@@ -125,6 +127,8 @@ def test_a_busy_machine_needs_longer_to_finish(jobs, estimates, monkeypatch):
     quiet = shares_of(jobs)[0].granted(jobs)[0].budget_s
     monkeypatch.setattr(sharing, "slowness", lambda: 3.0)
     busy = shares_of(jobs)[0].granted(jobs)[0].budget_s
+    assert quiet is not None
+    assert busy is not None
     assert quiet - busy == pytest.approx(finishing_s(2))
 
 

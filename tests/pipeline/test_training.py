@@ -344,7 +344,7 @@ def test_a_fold_that_was_trained_differently_is_told(tmp_path):
         with pytest.raises(Halted):
             train_model(wanted, lambda event: told.append(event) or stop_at_ensemble(event))
     texts = [event["text"] for event in told if event.get("event") == "note"]
-    assert texts == [
+    assert [text for text in texts if "compare" in text] == [
         "3d_fullres fold 0 was trained for 1 steps, the other folds for 2 steps: "
         "they do not compare"
     ]

@@ -1,6 +1,6 @@
 import pytest
 
-from autoseg.machine import Gpu, StepSpeed, TrainedSpeed
+from autoseg.machine import Gpu, Precision, StepSpeed, TrainedSpeed
 from autoseg.plan.speed import (
     MAX_CORRECTION,
     base_speed,
@@ -23,7 +23,13 @@ MEASURED = StepSpeed(
 MACHINE = machine_of()
 
 
-def fold(ratio, dimensions=3, precision="bf16", device="cpu", run="a 3d_fullres fold 0"):
+def fold(
+    ratio,
+    dimensions=3,
+    precision: Precision = "bf16",
+    device="cpu",
+    run="a 3d_fullres fold 0",
+):
     return TrainedSpeed(
         run=run, device=device, dimensions=dimensions, precision=precision, ratio=ratio
     )

@@ -15,7 +15,7 @@ class RayError(Exception):
 
 
 class RayTaskError(RayError):
-    pass
+    cause: BaseException
 
 
 class FakeRay:
