@@ -71,12 +71,12 @@ def print_search(summary: "SearchSummary") -> None:
             str(row.number),
             row.state,
             "" if row.score is None else f"{row.score:.4f}",
-            " ".join(f"{key}={value}" for key, value in row.assignments.items()),
+            row.differs,
             row.reason,
         )
         for row in summary.trials
     ]
-    display.print_table("Trials", ("trial", "state", "Dice", "--set", "why"), rows)
+    display.print_table("Trials", ("trial", "state", "Dice", "what differs", "why"), rows)
     if summary.verdict is not None:
         found = [
             (

@@ -17,6 +17,7 @@ from autoseg.pipeline.supersede import settle
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Decision, Plan
 from autoseg.plan.search import DECISION, SearchSummary, TrialRow
+from autoseg.plan.search_space import describe
 from autoseg.plan.searcher import Trial
 from autoseg.record import autoseg_version
 from autoseg.workspace import Workspace, write_text
@@ -161,6 +162,7 @@ def _row(search: Search, trial: Trial) -> TrialRow:
         number=trial.number,
         state="interrupted" if ended.state == "running" else ended.state,
         assignments=words,
+        differs=describe(search.space, trial.values),
         score=ended.score,
         seconds=ended.seconds,
         steps=ended.steps,

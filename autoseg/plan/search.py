@@ -18,6 +18,8 @@ class TrialRow(Record):
     state: Literal["complete", "killed", "failed", "infeasible", "interrupted"]
     assignments: dict[str, str]
     """The `--set` words that make it, value by key; none for trial 0."""
+    differs: str = ""
+    """What differs from the plan, in short: "learning_rate 2, depth -1"; empty: not known."""
     score: float | None
     """Mean Dice on the search's fold; None where the trial did not come so far."""
     seconds: float

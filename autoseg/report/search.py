@@ -64,11 +64,11 @@ def search_results(summary: SearchSummary) -> SearchResults:
     return SearchResults(
         summary=summary,
         trials=tuple(
-            TrialLine(row, typed(row.assignments), KINDS.get(row.state, "plain"))
+            TrialLine(row, in_short(row), KINDS.get(row.state, "plain"))
             for row in summary.trials
         ),
         finalists=tuple(
-            Finalist(item, typed(row.assignments) if row else (), row.score if row else None)
+            Finalist(item, in_short(row) if row else (), row.score if row else None)
             for item, row in known
         ),
         optimism_words=optimism_words(summary.optimism),
@@ -76,6 +76,11 @@ def search_results(summary: SearchSummary) -> SearchResults:
         importances=tuple(sorted(summary.importances.items(), key=lambda item: -item[1])),
         chart=search_chart(summary),
     )
+
+
+def in_short(row: TrialRow) -> tuple[str, ...]:
+    """Return what differs from the plan: in short where it is known, else the `--set` words."""
+    return (row.differs,) if row.differs else typed(row.assignments)
 
 
 def typed(assignments: Mapping[str, str]) -> tuple[str, ...]:

@@ -135,6 +135,7 @@ def test_a_plan_that_is_better_on_all_other_folds_replaces_the_planned_one(place
     trainer.dice = by_rate
     before = Plan.load(place.plan)
     summary = search(place)
+    assert [row.differs for row in summary.trials][:2] == ["the plan as it is", "learning_rate 2"]
     after, name = Plan.load(place.plan), main_configuration(before)
     assert summary.verdict is not None
     assert summary.verdict.winner == "trial 1"

@@ -54,6 +54,7 @@ TRIALS = (
         number=5,
         state="complete",
         assignments={"2d.training.peak_lr": "0.004"},
+        differs="learning_rate 1.33",
         score=0.83,
         seconds=60.0,
         steps=400,
@@ -121,6 +122,8 @@ def test_every_trial_is_shown_with_its_reason_and_what_differs(shown):
     assert "the loss is &lt;b&gt;not a number&lt;/b&gt;" in html
     assert "2d.batch_size=4, loss=dice_topk" in html
     assert "nothing: the plan as it is" in html
+    assert "learning_rate 1.33" in html
+    assert "peak_lr=0.004" not in html
 
 
 def test_plan_that_was_not_beaten_stays_in_words(shown):
