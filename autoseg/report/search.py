@@ -64,8 +64,7 @@ def search_results(summary: SearchSummary) -> SearchResults:
     return SearchResults(
         summary=summary,
         trials=tuple(
-            TrialLine(row, in_short(row), KINDS.get(row.state, "plain"))
-            for row in summary.trials
+            TrialLine(row, in_short(row), KINDS.get(row.state, "plain")) for row in summary.trials
         ),
         finalists=tuple(
             Finalist(item, in_short(row) if row else (), row.score if row else None)
