@@ -198,6 +198,11 @@ class FoldFolder:
         return self.root / "previous.pt"
 
     @property
+    def best(self) -> Path:
+        """The checkpoint with the best look at validation cases: what a lost run goes back to."""
+        return self.root / "best.pt"
+
+    @property
     def final(self) -> Path:
         """The averaged weights after full annealing."""
         return self.root / "final.pt"

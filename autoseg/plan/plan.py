@@ -102,6 +102,9 @@ class TrainingPlan(Record):
     loss: LossPlan = LossPlan()
     recompute: bool = False
     """Compute stages again in the backward pass instead of keeping them: less memory, more time."""
+    max_rollbacks: int = 3
+    """Times that a run which goes astray (a loss that is no number, all found classes lost) may go
+    back to a checkpoint, each time with half the learning rate; then it ends with an error."""
 
 
 class Cost(Record):

@@ -3,6 +3,7 @@
 import logging
 import os
 import pickle
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -54,6 +55,19 @@ def save_checkpoint(
         if folder.last.exists():
             folder.last.replace(folder.previous)
         temporary.replace(folder.last)
+
+
+def copy_checkpoint(source: Path, target: Path) -> None:
+    """Write a copy of a checkpoint, at once or not at all.
+
+    Raises
+    ------
+    WorkspaceError
+        The disk is full or the folder cannot be written; `target` stays as it was.
+    """
+    with _replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
 
 
 def restore_checkpoint(folder: FoldFolder, learner: Learner, plan_digest: str) -> Standing | None:
@@ -137,13 +151,20 @@ def load_weights(path: Path, plan_digest: str) -> tuple[dict[str, Tensor], Stand
 @contextmanager
 def _written(path: Path, content: dict[str, Any]) -> Iterator[Path]:
     """Yield a file beside `path`, complete and on the disk, that the body renames."""
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(path) as temporary:
         with temporary.open("wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
+        yield temporary
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield the name of a file beside `path` that the body writes and renames."""
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         with suppress(OSError):

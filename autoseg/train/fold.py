@@ -21,6 +21,7 @@ from autoseg.train.records import FoldResult
 from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.training import FoldTraining, read_schedule
 from autoseg.train.validation import validate
+from autoseg.train.watch import tell_gap
 from autoseg.workspace import write_text
 
 CACHE_FRACTION = 0.25
@@ -74,6 +75,7 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
         model = execution.place(load_network(job.planned.network, weights))
         scores, validation_s = validate(job, model, execution, listeners)
         train_dice = training_dice(job, model, execution, standing.step)
+        tell_gap(job, listeners, train_dice, scores, step=standing.step)
     result = FoldResult(
         autoseg_version=autoseg_version(),
         plan_digest=settings.plan_digest,

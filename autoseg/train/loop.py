@@ -89,6 +89,7 @@ def train(
         lr = learning_rate(step)
         for group in optimizer.param_groups:
             group["lr"] = lr
+        optimizer.zero_grad()  # here, so that the caller can look at the gradients of a step
         images, labels = execution.images(batch.images), execution.send(batch.labels)
         with execution.autocast():
             logits = model(images)  # (B, K, *P), or several
@@ -99,6 +100,5 @@ def train(
         norm = nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
         scaler.step(optimizer)
         scaler.update()
-        optimizer.zero_grad()
         learner.ema.update(step + 1)
         yield StepResult(step + 1, value.detach(), norm, lr)

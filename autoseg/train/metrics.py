@@ -6,11 +6,11 @@ from typing import final
 
 import torch
 
-from autoseg.errors import TrainingError
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult
 from autoseg.train.records import RunSettings
+from autoseg.train.watch import AstrayError
 from autoseg.workspace import append_line
 
 NUM_LINES = 200
@@ -94,7 +94,7 @@ class Metrics:
 
         Raises
         ------
-        TrainingError
+        AstrayError
             One of the losses was not a finite number, or a gradient (whose step was left out).
         """
         if self._loss is None or self._norm is None:
@@ -104,7 +104,7 @@ class Metrics:
         # In fp16 an infinite gradient is everyday life: the scaler leaves out the step.
         if math.isfinite(loss) and (math.isfinite(norm) or self._is_scaled):
             return loss, norm
-        raise TrainingError(
+        raise AstrayError(
             found=f"{self._job.name}: the loss is no longer a finite number at step {step}",
             expected="finite losses and gradients",
             fix="look for extreme values with `autoseg check`, or lower the learning rate: "

@@ -13,13 +13,12 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.infer.predict import load_network
-from autoseg.train.checkpoint import load_weights
+from autoseg.train.checkpoint import copy_checkpoint, load_weights
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines, read_lines
 from autoseg.train.pace import Pace
@@ -149,10 +148,7 @@ def _branched_at(job: FoldJob, index: int) -> int | None:
 def _copy_checkpoint(job: FoldJob, copy: FoldJob) -> None:
     """Give a copy the state in which the fold waits."""
     shutil.rmtree(copy.folder.root, ignore_errors=True)  # of a process that was killed just here
-    copy.folder.root.mkdir(parents=True)
-    temporary = copy.folder.root / f".{uuid4().hex[:8]}.tmp"
-    shutil.copyfile(job.folder.last, temporary)
-    temporary.replace(copy.folder.last)
+    copy_checkpoint(job.folder.last, copy.folder.last)
 
 
 def _dice(

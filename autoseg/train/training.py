@@ -26,6 +26,7 @@ from autoseg.train.records import RunSettings
 from autoseg.train.schedule import Branch, Revision, Schedule, poly_lr
 from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.validation import QuickLook, timed_validation
+from autoseg.train.watch import AstrayError, Watch
 from autoseg.workspace import append_line
 
 MOST_STEPS = 2**31 - 1
@@ -70,6 +71,13 @@ class FoldTraining:
         self._task = TASKS[job.objective]
         self._execution = execution_of(settings)
         self._batches = batches
+        self._settings = settings
+        self._begin()
+        pace.begin(self._standing.elapsed_s)
+
+    def _begin(self) -> None:
+        """Stand where the newest checkpoint stands; without one, at the first step."""
+        job, settings = self._job, self._settings
         torch.manual_seed(stream_seed(job.plan.seed, "training", job.configuration, job.fold))
         seed = stream_seed(job.plan.seed, "weights", job.configuration, job.fold)
         self._learner = self._task.build_learner(job.planned, self._execution, seed)
@@ -83,10 +91,10 @@ class FoldTraining:
         self._standing = standing or Standing(
             plan_digest=settings.plan_digest, step=0, elapsed_s=0.0
         )
-        self._metrics = Metrics(job, listeners, settings=settings, step=self._standing.step)
+        self._metrics = Metrics(job, self._listeners, settings=settings, step=self._standing.step)
         self._look = QuickLook(job, self._standing.step)
+        self._watch = Watch(job, self._listeners)
         self._saved = time.monotonic()
-        pace.begin(self._standing.elapsed_s)
 
     @property
     def _num_steps(self) -> int:
@@ -105,12 +113,18 @@ class FoldTraining:
         ------
         Interrupted
             The caller asked to stop; a checkpoint is written.
-        TrainingError
-            The loss is no longer finite.
+        AstrayError
+            The loss is no longer finite, or all is lost that was found, although the run went back
+            to a checkpoint as often as it may.
         """
-        if not self._has_reached(until):
-            self._train(until)
-        self._save()
+        while True:
+            try:
+                if not self._has_reached(until):
+                    self._train(until)
+                self._save()
+                break
+            except AstrayError as error:
+                self._go_back(error)
         if until == 1.0:
             weights = self._learner.ema.model.state_dict()
             save_weights(self._job.folder.final, weights, self._standing)
@@ -119,6 +133,14 @@ class FoldTraining:
     def _has_reached(self, until: float) -> bool:
         step = self._standing.step
         return step >= self._num_steps or (until < 1.0 and self._schedule.progress(step) >= until)
+
+    def _go_back(self, error: AstrayError) -> None:
+        """Go on from the last good checkpoint, more slowly; raise the error if that is no use."""
+        step = self._standing.step
+        self._watch.prepare_return(error)
+        del self._learner  # its memory is the next one's
+        self._begin()
+        self._watch.note_return(error, step, self._standing.step)
 
     def _train(self, until: float) -> None:
         """Take steps until a part of the run is done."""
@@ -148,7 +170,7 @@ class FoldTraining:
 
     def _planned_rate(self, step: int) -> float:
         training, length = self._job.planned.training, self._schedule.planned_steps
-        return poly_lr(
+        return self._watch.lr_factor * poly_lr(
             self._schedule.progress(step) * length,
             length,
             peak=training.peak_lr,
@@ -167,6 +189,9 @@ class FoldTraining:
             self._metrics.write(result, num_steps=num_steps, elapsed_s=elapsed_s, dice=dice)
         else:
             self._metrics.tell(result, num_steps)
+        if dice and self._is_best(dice):
+            self._save()
+            self._watch.keep_best()
         if self._listeners.should_stop():
             self._save()
             self._listeners.stop_if_asked(self._job.name)
@@ -201,6 +226,13 @@ class FoldTraining:
         if parts[0] == parts[1] or step >= self._schedule.num_steps:
             return []
         return self._look.dice(self._learner.ema.model, self._execution, step)
+
+    def _is_best(self, dice: list[float | None]) -> bool:
+        """Judge a look at validation cases; return whether none was better."""
+        progress = self._schedule.progress(self._standing.step)
+        return self._watch.look(
+            dice, self._learner.model, step=self._standing.step, progress=progress
+        )
 
     def _save(self) -> None:
         """Write a checkpoint, unless the weights are spoilt."""

@@ -11,10 +11,13 @@ from autoseg.dataset.case import read_case
 from autoseg.errors import TrainingError, WorkspaceError
 from autoseg.runtime.images import read_labels
 from autoseg.runtime.recipe import Region
-from autoseg.train import fold
+from autoseg.train import fold, training
 from autoseg.train.fold import Interrupted, train_fold
+from autoseg.train.lines import read_lines
 from autoseg.train.lock import held
 from autoseg.train.records import FoldResult, RunSettings
+from autoseg.train.task import TASKS
+from autoseg.train.validation import QuickLook
 
 
 def ignore_progress(_):
@@ -206,6 +209,112 @@ def test_infinite_loss_ends_in_an_error_and_keeps_the_checkpoint(make_job):
         train_fold(job, ignore_progress, never)
     assert [path.read_bytes() for path in paths] == before
     assert not job.folder.final.exists()
+
+
+class SpoiltLoss(torch.nn.Module):
+    """A loss that is no number when `is_spoilt` says so."""
+
+    def __init__(self, inner, is_spoilt):
+        super().__init__()
+        self.inner, self.is_spoilt = inner, is_spoilt
+
+    def forward(self, *inputs):
+        value = self.inner(*inputs)
+        return value * math.nan if self.is_spoilt() else value
+
+
+@pytest.fixture
+def spoil(monkeypatch):
+    """Return a function that makes the loss of some calls no number."""
+
+    def change(*calls):
+        task, count = TASKS["segmentation"], iter(range(1, 10**9))
+
+        def build(plan):
+            return SpoiltLoss(task.build_loss(plan), lambda: next(count) in calls)
+
+        changed = {"segmentation": replace(task, build_loss=build)}
+        monkeypatch.setattr(training, "TASKS", changed)
+
+    return change
+
+
+def rollbacks(job):
+    return [line for line in read_lines(job.folder.events) if line["event"] == "rolled back"]
+
+
+def test_after_a_loss_that_is_no_number_it_goes_on_from_the_checkpoint_more_slowly(make_job, spoil):
+    plain, job = (make_job(num_steps=12, checkpoint_interval_s=0.0) for _ in range(2))
+    train_fold(plain, ignore_progress, never)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(4))
+    spoil(3)
+    told = []
+    result = train_fold(job, told.append, never)
+    assert result.num_steps == 12
+    (line,) = rollbacks(job)
+    assert line["lr_factor"] == 0.5
+    assert line["to_step"] >= 4
+    assert any("goes on from step" in str(event.get("text")) for event in told)
+    expected = {line["step"]: line["lr"] for line in lines(plain.folder.metrics)}
+    found = {line["step"]: line["lr"] for line in lines(job.folder.metrics)}
+    assert found[4] == expected[4]
+    assert found[12] == 0.5 * expected[12]
+
+
+def test_a_resumed_run_keeps_the_lower_rate_of_one_that_went_back(make_job, spoil):
+    job = make_job(num_steps=12, checkpoint_interval_s=0.0)
+    spoil(3)
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, after(7))
+    assert len(rollbacks(job)) == 1
+    plain = make_job(num_steps=12)
+    train_fold(plain, ignore_progress, never)
+    train_fold(job, ignore_progress, never)
+    rates = [{line["step"]: line["lr"] for line in lines(x.folder.metrics)} for x in (plain, job)]
+    assert rates[1][12] == 0.5 * rates[0][12]
+
+
+def test_a_run_that_goes_astray_before_its_first_checkpoint_begins_again(make_job, spoil):
+    job = make_job(num_steps=6)
+    spoil(1)
+    assert train_fold(job, ignore_progress, never).num_steps == 6
+    assert [line["to_step"] for line in rollbacks(job)] == [0]
+
+
+def test_a_run_whose_plan_forbids_it_does_not_go_back(make_job, spoil):
+    job = make_job(num_steps=6)
+    item = job.planned
+    item = item.revised(training=item.training.revised(max_rollbacks=0))
+    job = replace(job, plan=job.plan.revised(configurations=(item,)))
+    spoil(2)
+    with pytest.raises(TrainingError, match="finite"):
+        train_fold(job, ignore_progress, never)
+    assert rollbacks(job) == []
+
+
+def test_a_network_that_loses_all_it_had_found_goes_back_to_the_best_look(make_job, monkeypatch):
+    looks = iter([[0.5], [0.6], [0.0], [0.6], [0.7], [0.8], [0.8], [0.8]])
+    monkeypatch.setattr(QuickLook, "dice", lambda *_: next(looks))
+    job = make_job(num_steps=24)
+    assert train_fold(job, ignore_progress, never).num_steps == 24
+    (line,) = rollbacks(job)
+    assert (line["step"], line["to_step"]) == (9, 6)
+    assert "nothing is found any more" in line["found"]
+
+
+def test_a_lost_class_is_told_once_and_written(make_job, monkeypatch):
+    looks = iter([[0.5], [0.04], [0.04], [0.3], [0.04], [0.5], [0.6], [0.6]])
+    monkeypatch.setattr(QuickLook, "dice", lambda *_: next(looks))
+    job = make_job(num_steps=24)
+    item = job.planned
+    item = item.revised(training=item.training.revised(max_rollbacks=0))
+    job = replace(job, plan=job.plan.revised(configurations=(item,)))
+    told = []
+    train_fold(job, told.append, never)
+    found = [line for line in lines(job.folder.events) if line["event"] == "trouble"]
+    assert [(line["kind"], line["step"]) for line in found] == [("class lost", 6)]
+    assert sum("has been lost" in str(event.get("text")) for event in told) == 1
 
 
 def test_a_fold_that_another_process_trains_is_refused(make_job, monkeypatch):
