@@ -12,7 +12,8 @@ import torch
 
 from autoseg.augment.device_batch import Packed, pack
 from autoseg.network.execution import Execution
-from autoseg.train.sampling import Batch, Batches, ahead
+from autoseg.train.ahead import ahead
+from autoseg.train.sampling import Batch, Batches
 
 
 @final
@@ -62,4 +63,4 @@ class DeviceBatches:
         self, step: int, num_steps: int, num_workers: int
     ) -> Generator[PackedBatch, None, None]:
         """Yield the batches of steps `step` to `num_steps` - 1 (see `ahead`)."""
-        return ahead(self.batch, step, num_steps, num_workers)
+        return ahead(self.batch, step, num_steps, num_workers, self._batches.at_work)

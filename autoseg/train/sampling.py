@@ -8,13 +8,11 @@ Letters in shapes: B batch, C channels, P patch axes; D image axes, the last of 
 
 import math
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol, TypeVar, final
+from typing import Protocol, final
 
 import numpy as np
 import torch
@@ -29,14 +27,10 @@ from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.runtime.recipe import Labels
 from autoseg.seeds import stream
+from autoseg.train.ahead import ahead
 
 ANNOTATED = 0
 """Where the store keeps the locations of any annotated voxel, in place of the background's."""
-
-BATCHES_AHEAD = 1
-"""Finished batches that wait for the trainer, besides those being made."""
-
-T = TypeVar("T")
 
 
 class CaseInfo(Protocol):
@@ -153,6 +147,8 @@ class Batches:
         self._configuration = configuration
         self._labels = labels
         self._place = (seed, "batch", configuration.name, fold)
+        self._at_work: dict[int, str] = {}
+        """By thread."""
 
     @property
     def configuration(self) -> ConfigurationPlan:
@@ -175,7 +171,7 @@ class Batches:
         for index in range(size):
             read = self.sample(step, index)
             case_ids.append(read.case_ids)
-            with _named(step, index, read.case_ids[0]):
+            with self._named(step, index, read.case_ids[0]):
                 images[index], labels[index] = read.sample.augmentation.apply(
                     read.sample.image,
                     read.sample.labels,
@@ -184,6 +180,28 @@ class Batches:
                     donors=read.sample.donors,
                 )
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), self.annotated(case_ids))
+
+    def at_work(self) -> tuple[str, ...]:
+        """Return the cases that are being read or changed now, each once."""
+        return tuple(dict.fromkeys(self._at_work.copy().values()))
+
+    @contextmanager
+    def _named(self, step: int, index: int, case_id: str) -> Iterator[None]:
+        """Note that a case is at work, and say of an error which sample of it it is about."""
+        self._at_work[threading.get_ident()] = case_id
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(
+                found=f"case {case_id!r} cannot be read while training: {error}",
+                expected="the prepared case as it was written",
+                fix="delete the prepared cases and run `autoseg preprocess`, then train again",
+            ) from error
+        except Exception as error:
+            error.add_note(f"in sample {index} of step {step}, case {case_id!r}")
+            raise
+        finally:
+            del self._at_work[threading.get_ident()]
 
     def annotated(self, case_ids: Sequence[Sequence[str]]) -> torch.Tensor | None:
         """Return (B, K) bool, the classes that all cases of a sample annotate; None: all."""
@@ -200,13 +218,13 @@ class Batches:
         self, step: int, num_steps: int, num_workers: int
     ) -> Generator[Batch, None, None]:
         """Yield the batches of steps `step` to `num_steps` - 1 (see `ahead`)."""
-        return ahead(self.batch, step, num_steps, num_workers)
+        return ahead(self.batch, step, num_steps, num_workers, self.at_work)
 
     def sample(self, step: int, index: int) -> ReadSample:
         """Return one sample, drawn and read but not changed: the same for every call."""
         rng = stream(*self._place, step, index)
         case_id = self._case_ids[int(rng.integers(len(self._case_ids)))]
-        with _named(step, index, case_id):
+        with self._named(step, index, case_id):
             return self._read_sample(rng, case_id, index)
 
     def _read_sample(self, rng: np.random.Generator, case_id: str, index: int) -> ReadSample:
@@ -316,46 +334,6 @@ class Batches:
         locations = self._cases.store.flat_locations(case_id, class_index)
         shape = self._cases.store.info(case_id).shape[1:]
         return np.unravel_index(int(locations[rng.integers(locations.size)]), shape)
-
-
-def ahead(
-    make: Callable[[int], T], step: int, num_steps: int, num_workers: int
-) -> Generator[T, None, None]:
-    """Yield what `make` returns for steps `step` to `num_steps` - 1, made ahead by threads.
-
-    No threads (0) make each when it is asked for. Closing the generator ends the threads.
-    """
-    if num_workers == 0:
-        for now in range(step, num_steps):
-            yield make(now)
-        return
-    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
-    waiting: deque[Future[T]] = deque()
-    try:
-        for following in range(step, num_steps):
-            waiting.append(pool.submit(make, following))
-            if len(waiting) > num_workers + BATCHES_AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _named(step: int, index: int, case_id: str) -> Iterator[None]:
-    """Say of an error which sample of which case it is about."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        raise TrainingError(
-            found=f"case {case_id!r} cannot be read while training: {error}",
-            expected="the prepared case as it was written",
-            fix="delete the prepared cases and run `autoseg preprocess`, then train again",
-        ) from error
-    except Exception as error:
-        error.add_note(f"in sample {index} of step {step}, case {case_id!r}")
-        raise
 
 
 def is_forced(index: int, batch_size: int, foreground_fraction: float) -> bool:

@@ -16,8 +16,10 @@ def test_the_first_and_the_deepest_convolution_are_compared():
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     convolutions = [
-        next(item for item in stage.parameters() if item.ndim == 4)
-        for stage in model.encoder.children()
+        next(
+            item for name, item in model.named_parameters() if name.startswith(f"encoder.{level}.")
+        )
+        for level in range(3)
     ]
     for value, parameter in enumerate(convolutions, start=1):
         parameter.grad = torch.full_like(parameter, float(value))
