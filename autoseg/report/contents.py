@@ -35,6 +35,20 @@ class FoldContents:
     settings: RunSettings | None
     result: FoldResult | None
     metrics: tuple[Content, ...]
+    events: tuple[Content, ...] = ()
+    """What went wrong, what was changed on the way."""
+
+    @property
+    def troubles(self) -> tuple[tuple[str, str], ...]:
+        """What went wrong, in words, and what helps."""
+        lost = "the run went back to step {to_step}, with {lr_factor:g} times the learning rate"
+        return tuple(
+            (str(line["found"]), str(line["fix"]))
+            if line["event"] == "trouble"
+            else (str(line["found"]), lost.format(**line))
+            for line in self.events
+            if line.get("event") in ("trouble", "rolled back")
+        )
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,7 @@ def _read_folds(workspace: Workspace, plan: Plan) -> tuple[FoldContents, ...]:
                     settings=_of_plan(_load(RunSettings, folder.settings), plan),
                     result=_of_plan(_load(FoldResult, folder.result), plan),
                     metrics=_read_lines(folder.metrics),
+                    events=_read_lines(folder.events),
                 )
                 if item.settings or item.result or item.metrics:
                     found.append(item)

@@ -147,6 +147,21 @@ def test_dropped_folds_are_named_until_they_are_trained(plan_workspace, workspac
     assert f"The budget was too short for {name} fold 1: it has no result" in text
 
 
+def test_what_went_wrong_is_told_with_what_helps(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    name = plan.configurations[0].name
+    train_fold(dataset, plan, workspace, name, 0)
+    folder = workspace.fold(name, "0")
+    lost = {"kind": "class lost", "subject": "<b>", "step": 40, "found": "class <b> has been lost"}
+    append_line(folder.events, {"event": "trouble", **lost, "fix": "plan with a lower rate"})
+    back = {"step": 60, "to_step": 52, "lr_factor": 0.5, "found": "the loss is no number"}
+    append_line(folder.events, {"event": "rolled back", **back})
+    append_line(folder.events, {"event": "revised", "step": 70, "num_steps": 90})
+    text = " ".join(page_of(workspace).text)
+    assert "Class <b> has been lost: plan with a lower rate." in text
+    assert "The loss is no number: the run went back to step 52, with 0.5 times" in text
+
+
 def test_model_says_whether_it_holds_a_real_image_and_on_what_it_was_checked(copied):
     def shown():
         return " ".join(page_of(copied, images=False).text)
