@@ -43,12 +43,13 @@ MOST_FEATURES = 320
 SMOOTH = 1e-5
 LR, MOMENTUM, DECAY, CLIP_NORM = 1e-2, 0.99, 3e-5, 12.0
 WARMUP_STEPS = 2
+SUMMARY = "a training step of our engine and of nnU-Net's recipe"
 REDUCED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def main() -> None:
     """Run both sides in turn and print what they took; or run one and print that as JSON."""
-    parser = argparse.ArgumentParser(description="A training step of our engine and of nnU-Net's recipe.")
+    parser = argparse.ArgumentParser(description=SUMMARY)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--patch", type=int, nargs="+", default=[40, 56, 40])
     parser.add_argument("--batch", type=int, default=7)

@@ -13,7 +13,9 @@ def test_the_peers_loss_is_ours_but_for_its_constant():
     torch.manual_seed(0)
     logits = torch.randn(2, 3, 8, 8)
     labels = torch.randint(0, 3, (2, 8, 8))
-    own = build_named_loss(LossPlan(), batch_dice=False, distance_transform=lambda mask: mask.astype(float))
+    own = build_named_loss(
+        LossPlan(), batch_dice=False, distance_transform=lambda mask: mask.astype(float)
+    )
     difference = own(logits, labels) - peer_loss(logits, labels[:, None])
     others = torch.randn(2, 3, 8, 8)
     again = own(others, labels) - peer_loss(others, labels[:, None])
