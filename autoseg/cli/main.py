@@ -27,6 +27,7 @@ from autoseg.cli.pretrain import pretrain
 from autoseg.cli.report import report
 from autoseg.cli.run import run
 from autoseg.cli.search import search
+from autoseg.cli.track import track
 from autoseg.cli.train import train
 from autoseg.runtime.errors import AutosegError
 
@@ -35,6 +36,7 @@ COMMANDS = (
     search,
     train,
     pretrain,
+    track,
     predict,
     evaluate,
     check,

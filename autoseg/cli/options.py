@@ -75,6 +75,10 @@ ReplanOption = Annotated[
 WorkersOption = Annotated[
     int, typer.Option("--workers", min=1, help="Folds trained at the same time (over 1: Ray).")
 ]
+TRACKERS_HELP = "tensorboard[=FOLDER] or mlflow[=URI]; may be given several times."
+TrackOption = Annotated[
+    list[str] | None, typer.Option("--track", metavar="TRACKER", help=TRACKERS_HELP)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document for programs.")]
 ImagesOption = Annotated[
     bool | None,

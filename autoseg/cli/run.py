@@ -21,6 +21,7 @@ def run(
     seed: options.SeedOption = 0,
     replan: options.ReplanOption = False,
     workers: options.WorkersOption = 1,
+    track: options.TrackOption = None,
     images: options.ImagesOption = None,
     json_: options.JsonOption = False,
 ) -> None:
@@ -61,4 +62,4 @@ def run(
         images=images,
         command=typed(),
     )
-    run_training(training, as_json=json_)
+    run_training(training, as_json=json_, track=track or ())

@@ -37,6 +37,7 @@ def train(
     verification_case: Annotated[
         str, typer.Option("--verification-case", help="CASE, synthetic or none.")
     ] = "synthetic",
+    track: options.TrackOption = None,
     images: options.ImagesOption = None,
     json_: options.JsonOption = False,
 ) -> None:
@@ -61,4 +62,4 @@ def train(
         verification_case=verification_case,
         command=typed(),
     )
-    run_training(wanted, as_json=json_)
+    run_training(wanted, as_json=json_, track=track or ())

@@ -1,5 +1,6 @@
 """run.json: with what, on what and how often a workspace was worked on."""
 
+import hashlib
 import json
 import shlex
 import time
@@ -9,14 +10,34 @@ from importlib.metadata import PackageNotFoundError, version
 from types import TracebackType
 from typing import Literal, Self, final
 
-from autoseg.errors import AutosegError
+from pydantic import Field
+
+from autoseg.errors import AutosegError, counted
 from autoseg.machine import Machine, measure_machine
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
 from autoseg.train.lock import held
 from autoseg.workspace import Workspace, write_text
 
-NAMED_PACKAGES = ("torch", "numpy", "scipy", "SimpleITK", "onnxruntime", "onnx", "ray", "blosc2")
+NAMED_PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "SimpleITK",
+    "pillow",
+    "tifffile",
+    "blosc2",
+    "edt",
+    "connected-components-3d",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "ray",
+    "optuna",
+    "pydantic",
+)
+OPTIONAL_PACKAGES = ("timm", "wfdb", "pydicom", "highdicom", "zarr")
+"""Named where they are installed."""
 KEEP_EVERY_S = 30.0
 """Active time is written this often: a kill loses no more."""
 LOCK_WAIT_S = 30.0
@@ -39,6 +60,12 @@ class RunRecord(Record):
     active_s: dict[str, float]
     """Wall-clock seconds of work by unfinished request, without the time between a stop and the
     next start."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """SHA-256 of what the work was done on: the files "dataset" and "splits", the "fingerprint" as
+    the plan has it."""
+    changes: tuple[str, ...] = ()
+    """What later commands found changed: versions, the machine, a file. The same seed gives the
+    same weights as long as nothing is."""
 
     def to_json(self) -> str:
         """Return the record as JSON that people read: umlauts as they were typed."""
@@ -49,13 +76,20 @@ class RunRecord(Record):
 def load_run(
     workspace: Workspace, plan: Plan, command: Sequence[str], machine: Machine | None = None
 ) -> RunRecord:
-    """Return the record of this plan's run with one more command, a new one if there is none."""
+    """Return the record of this plan's run with one more command, a new one if there is none.
+
+    Parameters
+    ----------
+    machine
+        That the plan is for; None: this one.
+    """
     line = shlex.join(command).encode(errors="backslashreplace").decode()
     digest = plan.digest()
     with held(workspace.lock, LOCK_WAIT_S):
         run = RunRecord.load(workspace.run) if workspace.run.exists() else None
         if run is None or run.plan_digest != digest:
             run = _new_run(plan, digest, machine or measure_machine())
+        run = _compared(run, plan, workspace, machine)
         if line:
             run = run.revised(commands=(*run.commands, line))
         write_text(workspace.run, run.to_json())
@@ -72,6 +106,48 @@ def _new_run(plan: Plan, digest: str, machine: Machine) -> RunRecord:
         commands=(),
         active_s={},
     )
+
+
+def _compared(
+    run: RunRecord, plan: Plan, workspace: Workspace, machine: Machine | None
+) -> RunRecord:
+    """Return a record with what holds now, and with what has changed since it was written."""
+    now = machine or measure_machine(run.machine.flops)
+    versions, digests = package_versions(), _digests(plan, workspace)
+    before = {"autoseg": run.autoseg_version, **run.versions, **run.digests}
+    after = {"autoseg": autoseg_version(), **versions, **digests}
+    found = [
+        f"{name}: {old}, then {after[name]}"
+        for name, old in before.items()
+        if after.get(name, old) != old
+    ]
+    if not now.is_like(run.machine):
+        found.append(f"machine: {_told(run.machine)}, then {_told(now)}")
+    new = [text for text in found if text not in run.changes]
+    return run.revised(
+        autoseg_version=after["autoseg"],
+        versions=versions,
+        digests=digests,
+        changes=(*run.changes, *new),
+    )
+
+
+def _digests(plan: Plan, workspace: Workspace) -> dict[str, str]:
+    """Return the SHA-256 of what results depend on, as far as it is there."""
+    files = {"dataset": workspace.dataset, "splits": workspace.splits}
+    found = {
+        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for name, path in files.items()
+        if path.exists()
+    }
+    return {**found, "fingerprint": plan.fingerprint_digest}
+
+
+def _told(machine: Machine) -> str:
+    """Return what tells machines apart."""
+    parts = [machine.system, f"Python {machine.python}", counted(machine.num_cpus, "processor")]
+    parts += [f"{machine.memory_bytes} bytes of memory", *(gpu.name for gpu in machine.gpus)]
+    return " ".join(parts)
 
 
 @final
@@ -129,11 +205,12 @@ class ActiveTime:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed version of each named package."""
+    """Return the installed version of each named package, and of the optional ones there are."""
     found = {}
-    for name in NAMED_PACKAGES:
+    for name in (*NAMED_PACKAGES, *OPTIONAL_PACKAGES):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
+            if name in NAMED_PACKAGES:
+                found[name] = "not installed"
     return found

@@ -15,6 +15,7 @@ from autoseg.errors import AutosegError, TrainingError
 from autoseg.train.fold import train_fold
 from autoseg.train.job import FoldJob, Interrupted, Listeners
 from autoseg.train.lines import read_lines
+from autoseg.train.readings import speed
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, append_line
 
@@ -199,7 +200,7 @@ class FoldLog:
 
     def __init__(self, job: FoldJob) -> None:
         self._job = job
-        self._step = 0
+        self._last: dict[str, Any] = {"step": 0}
         self._validated: set[str] = set()
         list(self.new_lines())
 
@@ -207,9 +208,10 @@ class FoldLog:
         """Yield events of the steps and of the validation since the last call."""
         place = self._job.place
         for line in read_lines(self._job.folder.metrics):
-            if line["step"] > self._step:
-                self._step = line["step"]
-                yield {"event": "trained", **place, **line}
+            if line["step"] > self._last["step"]:
+                speeds = speed(self._last, line, self._job.planned.batch_size)
+                self._last = line
+                yield {"event": "trained", **place, **line, **speeds}
         validated = {line["score"]["case_id"] for line in read_lines(self._job.folder.scores)}
         if not validated <= self._validated:
             self._validated = validated

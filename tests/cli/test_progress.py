@@ -1,5 +1,8 @@
 """Progress without a terminal: plain lines."""
 
+import io
+import sys
+
 import pytest
 
 from autoseg.cli import progress as module
@@ -47,3 +50,43 @@ def test_lines_come_not_too_often_but_the_last_one_always(clock, capsys):
             step(progress, done)
     lines = capsys.readouterr().err.splitlines()
     assert [line.split()[3] for line in lines] == ["1/500", "500/500"]
+
+
+def test_what_bounds_the_speed_is_said(clock, capsys):
+    with module.Progress() as progress:
+        for done, waiting in ((1, 0.34), (2, 0.0)):
+            clock.now += 20
+            step(progress, done, waiting=waiting)
+    lines = capsys.readouterr().err.splitlines()
+    assert "bound by data (34% waiting)" in lines[0]
+    assert "bound by compute" in lines[1]
+
+
+def test_numbers_that_an_event_lacks_stay_as_they_were(clock, capsys):
+    with module.Progress() as progress:
+        step(progress, 1, loss=0.5, dice=0.75, patches_per_second=8.0)
+        clock.now += 20
+        step(progress, 2, lr=0.01)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("2d fold 0: 2/500  loss 0.500  Dice 0.750  lr 1.0e-02  patches/s 8.0")
+
+
+def test_on_a_terminal_every_fold_has_a_bar_with_its_numbers(monkeypatch, clock):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("TERM", "xterm")
+    with module.Progress() as progress:
+        for fold in ("0", "1"):
+            step(progress, 10, fold=fold, loss=0.5, waiting=0.5)
+        clock.now += 20
+        step(progress, 20, loss=0.25)
+        progress.on_event({"event": "validated", "configuration": "2d", "done": 1, "total": 2})
+    shown = terminal.getvalue()
+    last = shown[shown.rindex("2d fold 0") :]
+    assert "20/500" in last
+    assert "loss 0.250" in last
+    assert "16 min left" in last
+    assert "bound by data" in last
+    assert "2d fold 1" in last

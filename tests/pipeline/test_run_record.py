@@ -1,3 +1,6 @@
+import hashlib
+import json
+
 import pytest
 
 from autoseg.pipeline import run_record
@@ -84,3 +87,49 @@ def test_a_stop_is_passed_on(own_place):
 def test_time_that_cannot_be_kept_does_not_hide_the_error(own_place):
     with pytest.raises(ZeroDivisionError), ActiveTime(own_place, "request"):
         fail(ZeroDivisionError, own_place.run.unlink)
+
+
+def test_the_record_says_what_the_work_was_done_on_and_with(own_place):
+    run = RunRecord.load(own_place.run)
+    plan = Plan.load(own_place.plan)
+    assert run.digests == {
+        "dataset": hashlib.sha256(own_place.dataset.read_bytes()).hexdigest(),
+        "splits": hashlib.sha256(own_place.splits.read_bytes()).hexdigest(),
+        "fingerprint": plan.fingerprint_digest,
+    }
+    assert (run.seed, run.plan_digest, run.changes) == (plan.seed, plan.digest(), ())
+    assert {"torch", "numpy", "edt", "pillow"} <= run.versions.keys()
+    assert "not installed" not in run.versions.values()
+    assert run.machine.python.startswith("3.")
+
+
+def test_what_later_commands_find_changed_is_recorded_once(own_place, monkeypatch):
+    plan = Plan.load(own_place.plan)
+    before = run_record.package_versions()
+    monkeypatch.setattr(run_record, "package_versions", lambda: {**before, "torch": "9.9"})
+    own_place.splits.write_text("[]")
+    load_run(own_place, plan, ("autoseg", "train"))
+    run = load_run(own_place, plan, ("autoseg", "train"))
+    versions, splits = run.changes
+    assert versions == f"torch: {before['torch']}, then 9.9"
+    assert splits.startswith("splits: ")
+    assert run.versions["torch"] == "9.9"
+
+
+def test_another_machine_is_recorded(own_place):
+    plan, machine = Plan.load(own_place.plan), RunRecord.load(own_place.run).machine
+    faster = machine.revised(flops=2 * machine.flops)
+    assert load_run(own_place, plan, (), faster).changes == ()
+    larger = machine.revised(num_cpus=96)
+    (change,) = load_run(own_place, plan, (), larger).changes
+    assert "machine: " in change
+    assert "96 processors" in change
+
+
+def test_a_record_of_an_earlier_version_is_read_and_completed(own_place):
+    run = RunRecord.load(own_place.run)
+    content = run.model_dump(mode="json", exclude={"digests", "changes"})
+    own_place.run.write_text(json.dumps(content))
+    completed = load_run(own_place, Plan.load(own_place.plan), ())
+    assert completed.digests == run.digests
+    assert completed.changes == ()
