@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from autoseg.cli import display
 from autoseg.cli.progress import Progress
 from autoseg.cli.shared import interruptible
+from autoseg.errors import counted
+from autoseg.report.text import duration
 
 if TYPE_CHECKING:
     from autoseg.pipeline.searching import SearchOptions
@@ -55,17 +57,41 @@ def search_line(event: Mapping[str, object]) -> str | None:
     if kind == "trial":
         return f"trial {event['number']}: {_outcome(event)}"
     if kind == "confirming":
-        finalists, folds = (_listed(event[key]) for key in ("finalists", "folds"))
-        return f"confirming trials {finalists} against the plan on folds {folds}"
+        return _confirming(event)
     if kind == "confirmed":
-        return (
-            f"{event['candidate']}, fold {event['fold']}, seed {event['seed']}: {_outcome(event)}"
-        )
+        left = _left(event, " left")
+        return f"[{event['done']} of {event['total']}] {event['name']}: {_outcome(event)}{left}"
     return None
+
+
+def _confirming(event: Mapping[str, object]) -> str:
+    """Return what is trained to confirm, and how much that is."""
+    finalists, folds, seeds, total, done = (
+        event[key] for key in ("finalists", "folds", "seeds", "total", "done")
+    )
+    who = ", ".join(f"trial {number}" for number in _several(finalists))
+    text = (
+        f"Confirming on cases not searched on: {who} and the plan as it is, on "
+        f"{counted(len(_several(folds)), 'fold')} ({', '.join(map(str, _several(folds)))}) with "
+        f"{counted(len(_several(seeds)), 'seed')} each: {counted(int(str(total)), 'training')}"
+    )
+    done_already = f", {done} of them done already" if done else ""
+    return f"{text}{done_already}{_left(event, '')}"
+
+
+def _left(event: Mapping[str, object], word: str) -> str:
+    """Return how long the trainings that are left will take, as far as that is known."""
+    seconds = event.get("left_s")
+    is_over = event.get("done") == event.get("total")
+    return (
+        f", about {duration(seconds)}{word}" if isinstance(seconds, float) and not is_over else ""
+    )
 
 
 def print_search(summary: "SearchSummary") -> None:
     """Print all trials, what was confirmed, and what became of the plan."""
+    from autoseg.plan.search import optimism_words
+
     rows = [
         (
             str(row.number),
@@ -89,12 +115,9 @@ def print_search(summary: "SearchSummary") -> None:
             for item in summary.verdict.comparisons
         ]
         columns = ("candidate", "Dice", "95 % interval", "p (Holm)", "cases")
-        display.print_table("Against the plan, on cases not searched on", columns, found)
+        display.print_table("Against the plan as it is, on cases not searched on", columns, found)
     if summary.optimism is not None:
-        print(
-            f"optimism: {summary.optimism:+.4f} Dice, by which the best trial was ahead of the "
-            "plan in the search more than on other cases"
-        )
+        print(optimism_words(summary.optimism))
     print(summary.reason)
     for words in summary.applied:
         print(f"set {words}")
@@ -108,5 +131,5 @@ def _outcome(event: Mapping[str, object]) -> str:
     return f"{event.get('state', 'failed')}: {reason}"
 
 
-def _listed(values: object) -> str:
-    return ", ".join(map(str, values)) if isinstance(values, tuple) else str(values)
+def _several(values: object) -> tuple[object, ...]:
+    return values if isinstance(values, tuple) else (values,)

@@ -217,7 +217,7 @@ def _too_little(num_folds: int, num_seeds: int, missing: Sequence[str]) -> str:
 
 def _unscored(missing: Sequence[str]) -> str:
     verb = "lacks" if len(missing) == 1 else "lack"
-    return f"{', '.join(missing)} {verb} scores that the incumbent has, so it cannot be compared"
+    return f"{', '.join(missing)} {verb} scores, unlike the plan as it is, so it cannot be compared"
 
 
 def _victory(row: Comparison) -> str:

@@ -3,7 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.splits import Splits
@@ -15,6 +16,8 @@ from autoseg.plan.search_space import Dimension, Values, assignments, varied
 from autoseg.plan.searcher import Study
 from autoseg.preprocess.preprocess import recipe_digest
 from autoseg.train.job import FoldJob, Listeners, TrialPlace
+from autoseg.train.lines import read_lines
+from autoseg.train.origin import read_settings
 from autoseg.workspace import FoldFolder, Workspace
 
 
@@ -52,6 +55,20 @@ class Search:
     def item(self) -> ConfigurationPlan:
         """The configuration that is varied, as it was planned."""
         return self.plan.configuration(self.configuration)
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of each training that is begun now."""
+        return max(1, self.plan.num_threads // self.num_workers)
+
+    def seconds_of(self, seconds: float, num_threads: int) -> float:
+        """Return in what time a training now computes as much as with other threads.
+
+        Calls of one search may have more or fewer workers, and its trainings must stay alike. A
+        GPU computes as much with any number of threads.
+        """
+        is_cpu = self.device.startswith("cpu")
+        return seconds * num_threads / self.num_threads if is_cpu else seconds
 
     @property
     def longest_s(self) -> float:
@@ -113,22 +130,30 @@ def excesses(search: Search, plan: Plan) -> dict[str, float]:
 
 
 def search_job(
-    search: Search, plan: Plan, *, place: tuple[int, str], fold: int, budget_s: float | None
+    search: Search,
+    plan: Plan,
+    *,
+    name: str,
+    folder: Path,
+    fold: int,
+    budget_s: float | None,
 ) -> FoldJob:
     """Return a training of a plan that is tried; its cases are prepared if they are not yet.
 
     Parameters
     ----------
-    place
-        Number of the trial's folder, and name of this training of it.
+    name
+        What it is called.
+    folder
+        Where its files are.
     fold
         To train and to validate on.
     budget_s
-        Training time; None: the search's number of steps.
+        Training time, with the threads of a training that begins now; None: the search's number of
+        steps.
     """
     split = search.splits[fold]
-    number, run = place
-    return FoldJob(
+    job = FoldJob(
         plan=plan,
         dataset=search.dataset,
         root=search.workspace.root,
@@ -137,15 +162,27 @@ def search_job(
         train_cases=split.train,
         val_cases=split.val,
         device=search.device,
-        num_threads=max(1, plan.num_threads // search.num_workers),
+        num_threads=search.num_threads,
         num_steps=search.steps,
         budget_s=budget_s,
         trial=TrialPlace(
-            name=f"trial {number}, {run}",
-            folder=search.workspace.search_run(number, run.replace(" ", "_")),
-            prepared=_prepared(search, plan).preprocessed(search.configuration),
+            name=name,
+            folder=folder,
+            prepared=prepared(search, plan).preprocessed(search.configuration),
         ),
     )
+    begun = read_settings(job)
+    if begun is None or budget_s is None:
+        return job
+    # It goes on with the threads that it has begun with.
+    ratio = search.seconds_of(1.0, begun.num_threads)
+    return replace(job, budget_s=budget_s / ratio)
+
+
+def progress(folder: FoldFolder) -> int:
+    """Return how far a training has come: steps that it has told, and cases validated since."""
+    steps = [int(line["step"]) for line in read_lines(folder.metrics)]
+    return max(steps, default=0) + len(read_lines(folder.scores))
 
 
 def forget_weights(folder: FoldFolder) -> None:
@@ -176,7 +213,7 @@ def _unquoted(value: str) -> str:
     return text if isinstance(text, str) and text.isidentifier() else value
 
 
-def _prepared(search: Search, plan: Plan) -> Workspace:
+def prepared(search: Search, plan: Plan) -> Workspace:
     """Return the workspace whose prepared cases a plan needs, after preparing what is missing."""
     name = search.configuration
     seeded = plan.revised(seed=search.plan.seed)  # which decides where patches may be cut

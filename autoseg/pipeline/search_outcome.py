@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from autoseg.dataset.split_files import splits_json
+from autoseg.errors import PlanError
 from autoseg.evaluate.candidates import INCUMBENT, HeldOutScore, Verdict, decide
+from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.pipeline.run_record import RunRecord
 from autoseg.pipeline.search_confirm import (
     Confirmation,
@@ -14,6 +16,7 @@ from autoseg.pipeline.search_confirm import (
 )
 from autoseg.pipeline.search_jobs import Search, as_mapping, plain
 from autoseg.pipeline.supersede import settle
+from autoseg.plan.export_nnunet import nnunet_json
 from autoseg.plan.overrides import apply_overrides
 from autoseg.plan.plan import Decision, Plan
 from autoseg.plan.search import DECISION, SearchSummary, TrialRow
@@ -109,8 +112,26 @@ def apply_outcome(search: Search, summary: SearchSummary, *, replan: bool) -> No
         write_text(workspace.splits, splits)
     elif trained_before(workspace):
         return  # what was trained with the plan as it is stays good
+    is_exported = bool(summary.applied) and workspace.nnunet_plans.exists()
+    if is_exported:
+        workspace.nnunet_plans.unlink()  # first: it never is of another plan than plan.json
     write_text(workspace.plan, plan.to_json())
     write_text(workspace.run, run.revised(plan_digest=plan.digest()).to_json())
+    if is_exported:
+        _export_again(search, plan)
+
+
+def _export_again(search: Search, plan: Plan) -> None:
+    """Write the plan in nnU-Net's form, or say why there is none any more."""
+    place = search.workspace.nnunet_plans
+    try:
+        content = nnunet_json(plan, Fingerprint.load(search.workspace.fingerprint))
+    except PlanError as error:
+        text = f"{place} was of the earlier plan and is removed; the new one has {error.found}, "
+        search.tell("note", text=f"{text}which nnU-Net has not")
+        return
+    write_text(place, content)
+    search.tell("note", text=f"{place} is written again, for the new plan")
 
 
 def _decided(plan: Plan, summary: SearchSummary) -> Plan:

@@ -1,5 +1,6 @@
 """The first half of a search: trials on one fold, the bad ones ended early."""
 
+import logging
 import math
 import time
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import final
 
 from autoseg.errors import AutosegError, PlanError, TrainingError, WorkspaceError
 from autoseg.evaluate.statistics import foreground_mean
-from autoseg.pipeline.search_jobs import Search, excesses, forget_weights, search_job
+from autoseg.pipeline.search_jobs import Search, excesses, forget_weights, prepared, search_job
 from autoseg.plan.plan import Plan
 from autoseg.plan.search_budget import (
     NUM_TRIALS,
@@ -24,12 +25,15 @@ from autoseg.plan.searcher import Ended, Trial
 from autoseg.train.job import FoldJob, Interrupted
 from autoseg.train.records import FoldResult
 
+LOG = logging.getLogger("autoseg")
+
 RUN = "search"
 """Name of the training that scores a trial."""
-LENGTH, OVERHEAD = "trial seconds", "trial overhead"
-"""What is kept with the study: the time of every trial, and what one took besides."""
+LENGTH, THREADS, OVERHEAD = "trial seconds", "trial threads", "trial overhead"
+"""What is kept with the study: the time of every trial, with how many threads, and what one took
+besides."""
 MAX_INFEASIBLE = 100
-"""Proposals in a row beyond the limits after which there is nothing more to try."""
+"""Proposals in a row that cannot be trained after which there is nothing more to try."""
 COUNTED = ("complete", "killed", "failed")
 """States of trials that took time."""
 
@@ -64,15 +68,19 @@ def run_trials(search: Search) -> None:
 
 
 def trial_length(search: Search) -> float | None:
-    """Return the training time of every trial, as decided when the search began; None: steps."""
+    """Return the training time of every trial, as decided when the search began; None: steps.
+
+    With other threads than then, in the time in which they compute as much.
+    """
     if search.budget_s is None:
         return None
-    kept = search.study.kept(LENGTH)
+    kept, threads = search.study.kept(LENGTH), search.study.kept(THREADS)
     if kept is None:
         seconds = trial_seconds(search.budget_s, search.num_workers, search.longest_s)
+        search.study.keep(THREADS, str(search.num_threads))
         search.study.keep(LENGTH, str(seconds))
         return seconds
-    return float(kept)
+    return search.seconds_of(float(kept), int(threads or search.num_threads))
 
 
 def overhead_seconds(search: Search) -> float:
@@ -102,21 +110,16 @@ class _Trials:
     def jobs(self) -> Iterator[FoldJob]:
         """Yield a job for each trial that the limits allow, as long as there is time."""
         infeasible = 0
+        prepared(self._search, self._search.plan)  # a kill meanwhile is no trial's
         while self._has_room() and infeasible < MAX_INFEASIBLE:
             trial = self._study.ask()
             self._running[trial.number] = trial
             plan = self._feasible(trial)
-            if plan is None:
+            job = None if plan is None else self._prepared(trial, plan)
+            if job is None:
                 infeasible += 1
                 continue
             infeasible = 0
-            job = search_job(
-                self._search,
-                plan,
-                place=(trial.folder, RUN),
-                fold=self._search.fold,
-                budget_s=self._length_s,
-            )
             self._jobs[job.name] = trial.number, job
             self._started[trial.number] = time.monotonic()  # preparing cases is no trial's time
             self._tell("begins", trial)
@@ -166,7 +169,7 @@ class _Trials:
             ended = Ended(state="failed", seconds=seconds, steps=steps, reason=reason)
         trial = self._end(number, ended)
         forget_weights(job.folder)
-        refuse_broken_plan(trial, ended)
+        refuse_broken_plan(self._search, trial, ended)
 
     def interrupt(self) -> None:
         """Mark what is still running as interrupted: it is gone on with next time."""
@@ -199,11 +202,31 @@ class _Trials:
         self._study.constrain(trial.number, beyond)
         return plan
 
+    def _prepared(self, trial: Trial, plan: Plan) -> FoldJob | None:
+        """Return a trial's training, None after telling why its cases cannot be prepared."""
+        search = self._search
+        try:
+            return search_job(
+                search,
+                plan,
+                name=f"trial {trial.number}",
+                folder=search.workspace.search_run(trial.folder, RUN),
+                fold=search.fold,
+                budget_s=self._length_s,
+            )
+        except (Interrupted, WorkspaceError):  # a full disk is no fault of the trial
+            raise
+        except Exception as error:
+            LOG.warning("trial %s cannot be prepared", trial.number, exc_info=True)
+            reason = f"its cases cannot be prepared: {reason_of(error)}"
+            self._end(trial.number, Ended(state="failed", reason=reason))
+            return None
+
     def _refuse(self, trial: Trial, beyond: dict[str, float], reason: str) -> None:
         self._study.constrain(trial.number, beyond)
         ended = Ended(state="infeasible", reason=reason)
         self._end(trial.number, ended)
-        refuse_broken_plan(trial, ended)
+        refuse_broken_plan(self._search, trial, ended)
 
     def _has_room(self) -> bool:
         """Return whether one more trial may begin."""
@@ -230,20 +253,22 @@ class _Trials:
     def _tell(self, what: str, trial: Trial, ended: Ended | None = None) -> None:
         differs = describe(self._search.space, trial.values)
         if trial.folder != trial.number:
-            differs += f" (goes on with trial {trial.folder})"
+            differs += f" (goes on from trial {trial.folder})"
         content: dict[str, object] = {"what": what, "number": trial.number, "differs": differs}
         if ended is not None:
             content |= {"state": ended.state, "score": ended.score, "reason": ended.reason}
         self._search.tell("trial", **content)
 
 
-def refuse_broken_plan(trial: Trial, ended: Ended) -> None:
+def refuse_broken_plan(search: Search, trial: Trial, ended: Ended) -> None:
     """Raise a TrainingError if it is the plan itself that cannot be trained."""
     if trial.folder == 0 and ended.state in ("failed", "infeasible"):
         raise TrainingError(
             found=f"the plan as it is cannot be trained: {ended.reason}",
             expected="a plan that works, to be improved",
-            fix="see what `autoseg train` says, plan again, and delete the folder search/",
+            fix=f"mend what ended it (if memory ran out, plan again with less --memory; "
+            f"{search.workspace.log} has more), move the folder {search.workspace.search} away, "
+            "and search again",
         )
 
 

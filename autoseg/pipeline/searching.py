@@ -1,5 +1,7 @@
 """From a plan to a better one, on evidence only: `autoseg search` and `autoseg plan --search`."""
 
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,7 @@ from autoseg.dataset.split_files import read_splits
 from autoseg.dataset.splits import Splits
 from autoseg.errors import PlanError, WorkspaceError, counted
 from autoseg.evaluate.candidates import MIN_FOLDS, cases_needed
+from autoseg.machine import memory_kills
 from autoseg.pipeline.run_record import ActiveTime, load_run
 from autoseg.pipeline.search_confirm import (
     begin_confirmation,
@@ -15,7 +18,13 @@ from autoseg.pipeline.search_confirm import (
     better_trials,
     confirm,
 )
-from autoseg.pipeline.search_jobs import Search, forget_prepared, forget_weights, unused_cases
+from autoseg.pipeline.search_jobs import (
+    Search,
+    forget_prepared,
+    forget_weights,
+    progress,
+    unused_cases,
+)
 from autoseg.pipeline.search_outcome import (
     applied_before,
     apply_outcome,
@@ -33,7 +42,7 @@ from autoseg.plan.registry import load_searcher
 from autoseg.plan.search import SearchSummary
 from autoseg.plan.search_budget import folds_needed, refuse_short_search
 from autoseg.plan.search_space import SPACE_VERSION, search_space
-from autoseg.plan.searcher import Origin
+from autoseg.plan.searcher import PRIORS, Origin, Study, Witness
 from autoseg.train.job import Listeners
 from autoseg.train.lock import held
 from autoseg.workspace import STUDY, FoldFolder, Workspace
@@ -119,7 +128,7 @@ def _search(search: Search) -> SearchSummary:
         search.tell("note", text=FINISHED_NOTE)
         return SearchSummary.load(search.workspace.search_summary)
     for trial in search.study.trials():
-        refuse_broken_plan(trial, trial.ended)
+        refuse_broken_plan(search, trial, trial.ended)
     wanted = begun_confirmation(search)
     if wanted is None:
         search.tell("note", text=_what_is_varied(search))
@@ -133,7 +142,6 @@ def _search(search: Search) -> SearchSummary:
         if wanted is None:
             reason = "The budget was used up before anything could be confirmed; a larger one, "
             return summarise(search, reason=reason + "given to the same command, confirms it.")
-    search.tell("confirming", finalists=wanted.finalists, folds=wanted.folds, seeds=wanted.seeds)
     scores = confirm(search, wanted)
     verdict, reason, optimism = judged(search, wanted, scores)
     summary = summarise(
@@ -197,13 +205,20 @@ def _open(
         fold=str(SEARCH_FOLD),
         steps=options.steps,
     )
+    priors = [_study_of(path).resolve() for path in options.priors]
     study = load_searcher()(
         workspace.study,
         origin,
         space,
         seed=plan.seed,
-        priors=[_study_of(path) for path in options.priors],
+        witness=Witness(
+            progress=lambda number: progress(FoldFolder(workspace.search_run(number, RUN))),
+            memory_kills=memory_kills(),
+        ),
+        priors=priors,
     )
+    for text in prior_notes(study, priors, workspace):
+        listeners.on_progress({"event": "note", "text": text})
     before_s = float(study.kept(SECONDS) or 0.0)
     return Search(
         workspace=workspace,
@@ -223,6 +238,31 @@ def _open(
         listeners=listeners,
         seconds=lambda: before_s + active.seconds,
     )
+
+
+def prior_notes(study: Study, priors: Sequence[Path], workspace: Workspace) -> Iterator[str]:
+    """Yield what `--prior` has given to a new study, or that it gives nothing to an old one."""
+    taken: dict[str, int] = json.loads(study.kept(PRIORS) or "{}")
+    late = [
+        str(path)
+        for path in priors
+        if not any(Path(known).is_relative_to(path) for known in taken)  # also one that has gone
+    ]
+    if late:
+        yield (
+            f"--prior has no effect: the search in {workspace.search} was begun without "
+            f"{', '.join(late)}, and earlier searches only propose the first trials of a new one. "
+            f"To use it, move the folder {workspace.search} away and search anew."
+        )
+    if study.trials():
+        return
+    for path, count in taken.items():
+        yield (
+            f"--prior {path}: {counted(count, 'trial')} of it will be tried early."
+            if count
+            else f"--prior {path} proposes nothing: no trial of it that can be had here, and has "
+            "not been proposed yet, was better than its plan."
+        )
 
 
 def _means(options: SearchOptions, plan: Plan) -> tuple[str, int]:

@@ -1,5 +1,6 @@
 """A plan in the form of nnU-Net's `nnUNetPlans.json`."""
 
+import json
 from typing import Any
 
 from autoseg.errors import PlanError
@@ -19,6 +20,17 @@ ARCHITECTURES = {
 }
 BLOCK_FIELDS = {"plain": "n_conv_per_stage", "residual": "n_blocks_per_stage"}
 RESAMPLE = "resample_data_or_seg_to_shape"
+
+
+def nnunet_json(plan: Plan, fingerprint: Fingerprint) -> str:
+    """Return the text of nnUNetPlans.json.
+
+    Raises
+    ------
+    PlanError
+        The plan has what nnU-Net has not.
+    """
+    return json.dumps(to_nnunet(plan, fingerprint), indent=2, sort_keys=True) + "\n"
 
 
 def to_nnunet(plan: Plan, fingerprint: Fingerprint) -> dict[str, Any]:

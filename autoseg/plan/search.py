@@ -67,3 +67,22 @@ class SearchSummary(Record):
         """Return whether the search began with the plan, or has decided on it."""
         decided = any(item.name == DECISION for item in plan.decisions)
         return decided or self.plan_digest == plan.digest()
+
+
+def optimism_words(optimism: float | None) -> str:
+    """Return what a search's optimism means; nothing where it is not known."""
+    if optimism is None:
+        return ""
+    size, measured = f"{abs(optimism):.4f} Dice", "Measured as its lead over the plan as it is:"
+    if optimism > 0:
+        return (
+            f"The search flattered its best trial by {size}: the best of many uncertain scores is "
+            f"the best partly by luck. {measured} larger where it was searched than on cases not "
+            "searched on."
+        )
+    if optimism < 0:
+        return (
+            f"The search did not flatter its best trial but underrated it by {size}, by chance. "
+            f"{measured} smaller where it was searched than on cases not searched on."
+        )
+    return "The search neither flattered nor underrated its best trial."

@@ -51,6 +51,8 @@ NEIGHBOURS: tuple[Mapping[str, float | str], ...] = (
 """What is tried first: one step from a good plan. With all of it changed at once, most points of
 the space are worse than the plan, and few trials would only tell that. The learning rate matters
 most; the other two numbers are the medians of the nine published winners."""
+AS_PLANNED = "the plan as it is"
+"""What a user reads of trial 0, and of the plan that finalists are compared with."""
 MAX_SUPERVISED = 3
 """Resolutions with heads where deep supervision is tried: coarser ones teach little."""
 
@@ -168,7 +170,7 @@ def describe(space: Sequence[Dimension], values: Values) -> str:
         for item in space
         if item.name in values and values[item.name] != item.default
     ]
-    return ", ".join(parts) or "the plan as it is"
+    return ", ".join(parts) or AS_PLANNED
 
 
 def _changes(old: object, new: object, key: str) -> Iterator[tuple[str, str]]:

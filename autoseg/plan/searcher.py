@@ -1,12 +1,16 @@
 """What a search asks of the package that proposes trials; found by entry point, never imported."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from autoseg.plan.search_space import Dimension, Values
 from autoseg.record import Record
+
+PRIORS = "priors"
+"""Under this is kept with a study, as JSON, how many trials it takes from each earlier one, by
+file: {} where none was given. Only a new study takes any."""
 
 State = Literal["running", "complete", "killed", "failed", "infeasible", "interrupted"]
 
@@ -49,6 +53,17 @@ class Trial:
     """Number of its folder: an interrupted trial is gone on with under a new number."""
     looks: Mapping[float, float]
     """Dice by rung."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Witness:
+    """What is known of a process that has ended without a word."""
+
+    progress: Callable[[int], int]
+    """How far the trial of a folder has come: grows with all that it need not do again, and with
+    each step that it could take."""
+    memory_kills: int | None
+    """How many processes the system has ended because memory had run out; None: it does not say."""
 
 
 class Study(Protocol):
@@ -97,6 +112,7 @@ class OpenStudy(Protocol):
         space: Sequence[Dimension],
         *,
         seed: int,
+        witness: Witness,
         priors: Sequence[Path],
     ) -> Study:
         """Return the study; trials that a dead process has left running are to be gone on with.
@@ -109,9 +125,11 @@ class OpenStudy(Protocol):
             What it is about, and what may be changed.
         seed
             Of the proposals.
+        witness
+            Tells which trials are not to be gone on with any more.
         priors
             Files of finished studies, of other data sets as well: a new study proposes what was
-            good there as early trials.
+            good there as early trials, and keeps their names (see `PRIORS`).
 
         Raises
         ------

@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 
 from autoseg.evaluate.candidates import Comparison
-from autoseg.plan.search import SearchSummary, TrialRow
+from autoseg.plan.search import SearchSummary, TrialRow, optimism_words
+from autoseg.plan.search_space import AS_PLANNED
 from autoseg.report.figures import INK, as_svg, colour, styled, subplots
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 KINDS: Mapping[str, str] = MappingProxyType({"failed": "bad", "infeasible": "warn"})
 """Colours of states; the others have none."""
+ONLY_HELD_OUT = "A score that was picked for being high is no estimate; only held-out ones count."
 SCORED, KILLED, AHEAD = colour(0), colour(4), colour(2)
 
 
@@ -70,7 +72,7 @@ def search_results(summary: SearchSummary) -> SearchResults:
             Finalist(item, in_short(row) if row else (), row.score if row else None)
             for item, row in known
         ),
-        optimism_words=optimism_words(summary.optimism),
+        optimism_words=f"{optimism_words(summary.optimism)} {ONLY_HELD_OUT}",
         score_place=f"fold{'s' * (len(folds) > 1)} {', '.join(folds)} alone, with one seed",
         importances=tuple(sorted(summary.importances.items(), key=lambda item: -item[1])),
         chart=search_chart(summary),
@@ -93,23 +95,6 @@ def _plain(value: str) -> str:
     except ValueError:
         return value
     return text if isinstance(text, str) else value
-
-
-def optimism_words(optimism: float | None) -> str:
-    """Return what a search's optimism means."""
-    if optimism is None:
-        return ""
-    size = f"{abs(optimism):.4f}"
-    meaning = (
-        f"The search made its best trial look {size} better than it is on cases not searched on: "
-        "the best of many uncertain scores is the best partly by luck."
-        if optimism > 0
-        else f"Its best trial did {size} better on cases not searched on than in the search."
-    )
-    return (
-        f"{meaning} (Its lead over the plan on the search's fold, less its lead on the held-out "
-        "folds.) A score that was picked for being high is no estimate; only held-out ones count."
-    )
 
 
 @styled
@@ -138,7 +123,7 @@ def _draw_trials(axes: "Axes", trials: Sequence[TrialRow]) -> None:
         axes.step(numbers, best, where="post", color=SCORED, lw=1, alpha=0.6, label="best so far")
     if 0 in numbers:
         planned = scores[numbers.index(0)]
-        axes.axhline(planned, color=INK, lw=1, ls="--", label="the plan as it is")
+        axes.axhline(planned, color=INK, lw=1, ls="--", label=AS_PLANNED)
     unscored = [row.number for row in trials if row.score is None]
     if unscored:
         foot = axes.get_xaxis_transform()

@@ -3,6 +3,7 @@
 The file opens in optuna-dashboard. Nothing here trains: `autoseg.pipeline` asks and tells.
 """
 
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -26,18 +27,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from autoseg.errors import PlanError
 from autoseg.plan.search_space import Dimension, Values, neighbours
-from autoseg.plan.searcher import Ended, Origin, Study, Trial
+from autoseg.plan.searcher import PRIORS, Ended, Origin, Study, Trial, Witness
 from autoseg.seeds import stream_seed
 
 STUDY = "autoseg"
-ORIGIN, EARLY, OUTCOME, FOLDER, TRIES = "origin", "early", "outcome", "folder", "tries"
-"""Names of what is kept with the study and its trials."""
+ORIGIN, EARLY, OUTCOME, FOLDER = "origin", "early", "outcome", "folder"
+TRIES, DEPTH, MEMORY_KILLS = "tries", "depth", "memory kills"
+"""Names of what is kept with the study and its trials. `TRIES`: how often in a row the process of a
+trial ended without getting further than `DEPTH`."""
 NUM_RANDOM = 5
 """Trials before TPE has something to learn from; few, because there are few in all."""
 MIN_IMPORTANCES = 6
 """Completed trials without which importances would be noise."""
-MAX_TRIES = 2
-"""A trial that ended its process this often is not tried again: memory ran out, most likely."""
+MAX_TRIES = 5
+"""A trial whose process ended this often in a row, never further than before, is not tried again.
+A kill from outside is no fault of the trial, but one that ends its process itself must end once."""
+MAX_TRIES_MEMORY = 2
+"""The same where the system has ended processes meanwhile because memory had run out."""
 PRIORS_EACH, PRIORS_ALL = 2, 4
 """Early trials that one earlier study, and all of them, may propose."""
 LARGEST_SEED = 2**32
@@ -49,13 +55,13 @@ def open_study(
     space: Sequence[Dimension],
     *,
     seed: int,
+    witness: Witness,
     priors: Sequence[Path] = (),
 ) -> Study:
     """Return the study in a file, a new one if there is none (see `autoseg.plan.searcher`)."""
     set_verbosity(WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
     mend(path)
-    proposed = [proposal for prior in priors for proposal in proposals(prior, space)]
     try:
         study = create_study(
             storage=_storage(path), study_name=STUDY, direction="maximize", load_if_exists=True
@@ -66,22 +72,44 @@ def open_study(
         raise _unreadable(path, error) from error
     found = JournalStudy(study, space, seed)
     if before is None:
-        found.begin(origin, proposed[:PRIORS_ALL])
+        found.begin(origin, {str(prior): proposals(prior, space) for prior in priors})
     else:
         _require_same(path, before, origin)
-        found.recover()
+        found.recover(witness)
+    if witness.memory_kills is not None:
+        found.keep(MEMORY_KILLS, str(witness.memory_kills))
     return found
 
 
 def mend(path: Path) -> None:
-    """Cut off the line that a killed process has begun: the next one would be appended to it."""
+    """Cut off what a killed process or a lost disk has left of the last lines.
+
+    The next line would be appended to it, and then nothing could be read.
+
+    Raises
+    ------
+    PlanError
+        The first line is no entry: the file is no study, and stays as it is.
+    """
     if not path.exists():
         return
-    content = path.read_bytes()
-    end = content.rfind(b"\n") + 1
-    if end < len(content):
+    lines = path.read_bytes().splitlines(keepends=True)
+    if lines and lines[0].endswith(b"\n") and not _is_entry(lines[0]):
+        raise _unreadable(path, ValueError("its first line is no entry"))
+    whole = len(lines)
+    while whole and not _is_entry(lines[whole - 1]):
+        whole -= 1
+    if whole < len(lines):
         with path.open("r+b") as file:
-            file.truncate(end)
+            file.truncate(sum(map(len, lines[:whole])))
+
+
+def _is_entry(line: bytes) -> bool:
+    """Return whether a line of a journal is whole."""
+    try:
+        return line.endswith(b"\n") and isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def proposals(path: Path, space: Sequence[Dimension]) -> list[Values]:
@@ -104,7 +132,7 @@ def proposals(path: Path, space: Sequence[Dimension]) -> list[Values]:
     except (ValueError, KeyError, OSError) as error:
         raise _unreadable(path, error) from error
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    planned = [_value(trial) for trial in complete if _trial(trial).folder == 0]
+    planned = [_value(trial) for trial in complete if _folder(trial) == 0]
     better = [trial for trial in complete if planned and _value(trial) > planned[0]]
     better.sort(key=_value, reverse=True)
     found = [_fitted(trial.params, space) for trial in better]
@@ -120,27 +148,61 @@ class JournalStudy:
         self._study, self._space, self._seed = study, space, seed
         self._running: dict[int, OptunaTrial] = {}
 
-    def begin(self, origin: Origin, proposed: Sequence[Values]) -> None:
-        """Say what is tried first, the plan as it is, and what the study is about."""
+    def begin(self, origin: Origin, proposed: Mapping[str, Sequence[Values]]) -> None:
+        """Say what is tried first, the plan as it is, and what the study is about.
+
+        Parameters
+        ----------
+        proposed
+            By earlier studies, by their files.
+        """
         usual = {item.name: item.default for item in self._space}
+        foreign = [(name, values) for name, found in proposed.items() for values in found]
+        foreign = foreign[:PRIORS_ALL]
         early: list[Values] = []
-        for values in (usual, *proposed, *neighbours(self._space)):
+        for values in (usual, *(item for _, item in foreign), *neighbours(self._space)):
             if values not in early:
                 early.append(values)
+        taken = {name: sum(other == name for other, _ in foreign) for name in proposed}
         self._study.set_user_attr(EARLY, early)
+        self._study.set_user_attr(PRIORS, json.dumps(taken))
         self._study.set_user_attr(ORIGIN, origin.model_dump(mode="json"))
 
-    def recover(self) -> None:
-        """Mark what a dead process has left running as failed, and enqueue it again."""
+    def recover(self, witness: Witness) -> None:
+        """Mark what a dead process has left running as failed, and enqueue it again.
+
+        Not for ever: see `MAX_TRIES`.
+        """
         for trial in self._study.get_trials(states=(TrialState.RUNNING,)):
             known = _ended(trial)
             if known.state == "complete":  # it died just before it could say so
                 self._study.tell(trial.number, known.score)
                 continue
-            tries = trial.user_attrs.get(TRIES, 1)
-            if known.state in ("running", "interrupted") and tries < MAX_TRIES:
-                self._enqueue_again(trial, tries + 1)
+            if known.state in ("running", "interrupted"):
+                self._recover(trial, witness)
             self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def _recover(self, trial: FrozenTrial, witness: Witness) -> None:
+        """Enqueue a trial again whose process died, or keep why it is given up."""
+        before, depth = trial.user_attrs.get(DEPTH, 0), witness.progress(_folder(trial))
+        tries = 1 if depth > before else trial.user_attrs.get(TRIES, 0) + 1
+        cause = self._cause(tries, witness)
+        if cause is None:
+            self._enqueue_again(trial, tries, max(depth, before))
+            return
+        ended = Ended(state="failed", reason=cause)
+        OptunaTrial(self._study, trial._trial_id).set_user_attr(OUTCOME, asdict(ended))
+
+    def _cause(self, tries: int, witness: Witness) -> str | None:
+        """Return why a trial is not tried again; None: it is."""
+        before, now = self.kept(MEMORY_KILLS), witness.memory_kills
+        ran_out = now is not None and before is not None and now > int(before)
+        if tries < (MAX_TRIES_MEMORY if ran_out else MAX_TRIES):
+            return None
+        times = f"its process ended {tries} times without getting further"
+        if ran_out:
+            return f"{times}, and the system has ended processes because memory had run out"
+        return f"{times}: it was killed, or memory ran out; the system does not say which"
 
     def ask(self) -> Trial:
         """Return the next trial to train."""
@@ -175,7 +237,8 @@ class JournalStudy:
             self._study.tell(trial, ended.score)
         elif ended.state == "interrupted":
             frozen = self._study.get_trials(deepcopy=False)[number]
-            self._enqueue_again(frozen, frozen.user_attrs.get(TRIES, 1))
+            tries, depth = (frozen.user_attrs.get(name, 0) for name in (TRIES, DEPTH))
+            self._enqueue_again(frozen, tries, depth)
             self._study.tell(trial, state=TrialState.FAIL)
         else:
             if ended.state == "failed":
@@ -214,18 +277,18 @@ class JournalStudy:
         """Enqueue the next trial of the early ones, unless one is waiting to be gone on with."""
         trials = self._study.get_trials(deepcopy=False)
         early = self._study.user_attrs[EARLY]
-        begun = sum(trial.user_attrs.get(FOLDER, trial.number) == trial.number for trial in trials)
+        begun = sum(_folder(trial) == trial.number for trial in trials)
         if begun < len(early) and all(trial.state != TrialState.WAITING for trial in trials):
             self._study.enqueue_trial(early[begun])
 
-    def _enqueue_again(self, trial: FrozenTrial, tries: int) -> None:
-        folder = trial.user_attrs.get(FOLDER, trial.number)
+    def _enqueue_again(self, trial: FrozenTrial, tries: int, depth: int) -> None:
+        folder = _folder(trial)
         waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         if any(other.user_attrs.get(FOLDER) == folder for other in waiting):
             return  # its process died just after it had done so
         # Of a process that died while it asked, only what was enqueued is known.
         values = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        self._study.enqueue_trial(values, user_attrs={FOLDER: folder, TRIES: tries})
+        self._study.enqueue_trial(values, user_attrs={FOLDER: folder, TRIES: tries, DEPTH: depth})
 
 
 def _trial(trial: FrozenTrial) -> Trial:
@@ -233,7 +296,7 @@ def _trial(trial: FrozenTrial) -> Trial:
         number=trial.number,
         values=dict(trial.params),
         ended=_ended(trial),
-        folder=trial.user_attrs.get(FOLDER, trial.number),
+        folder=_folder(trial),
         looks={step / 100: dice for step, dice in trial.intermediate_values.items()},
     )
 
@@ -244,11 +307,11 @@ def _ended(trial: FrozenTrial) -> Ended:
         return Ended(**trial.user_attrs[OUTCOME])
     if trial.state != TrialState.FAIL:
         return Ended(state="running")
-    tries = trial.user_attrs.get(TRIES, 1)
-    if tries < MAX_TRIES:
-        return Ended(state="interrupted", reason="its process ended")
-    reason = f"its process ended {tries} times: memory may have run out"
-    return Ended(state="failed", reason=reason)
+    return Ended(state="interrupted", reason="its process ended")
+
+
+def _folder(trial: FrozenTrial) -> int:
+    return trial.user_attrs.get(FOLDER, trial.number)
 
 
 def _distribution(item: Dimension) -> BaseDistribution:

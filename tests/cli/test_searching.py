@@ -1,5 +1,8 @@
+from types import SimpleNamespace
+from typing import Any
+
 from autoseg.cli.main import main
-from autoseg.cli.searching import search_line
+from autoseg.cli.searching import print_search, search_line
 
 
 def test_a_search_needs_time_or_steps(capsys, tmp_path):
@@ -28,11 +31,32 @@ def test_every_trial_gets_a_line_when_it_begins_and_when_it_ends():
     assert search_line(killed) == "trial 3: killed: far behind"
 
 
-def test_confirmation_is_told_by_plan_fold_and_seed():
-    begun = {"event": "confirming", "finalists": (3, 5), "folds": (1, 2), "seeds": (1, 2)}
-    assert "trials 3, 5" in str(search_line(begun))
-    run = {"event": "confirmed", "candidate": "incumbent", "fold": "1", "seed": 2, "score": 0.5}
-    assert search_line(run) == "incumbent, fold 1, seed 2: Dice 0.5000"
+def test_confirmation_is_told_with_its_size_and_what_is_left():
+    begun = {"event": "confirming", "finalists": (3,), "folds": (1, 2), "seeds": (1, 2)}
+    size = {"done": 0, "total": 8, "left_s": 720.0}
+    assert search_line({**begun, **size}) == (
+        "Confirming on cases not searched on: trial 3 and the plan as it is, on 2 folds (1, 2) "
+        "with 2 seeds each: 8 trainings, about 12 min"
+    )
+    size = {"done": 3, "total": 8, "left_s": None}
+    assert str(search_line({**begun, **size})).endswith("8 trainings, 3 of them done already")
+
+
+def test_every_training_that_confirms_is_counted():
+    run = {"event": "confirmed", "name": "the plan as it is, fold 1, seed 2", "score": 0.5}
+    first, last = ({"done": 1, "total": 8, "left_s": 90.0}, {"done": 8, "total": 8, "left_s": 0.0})
+    shown = "the plan as it is, fold 1, seed 2: Dice 0.5000"
+    assert search_line({**run, **first}) == f"[1 of 8] {shown}, about 90 s left"
+    assert search_line({**run, **last}) == f"[8 of 8] {shown}"
+
+
+def test_negative_optimism_is_told_as_what_it_is(capsys):
+    summary: Any = SimpleNamespace(
+        trials=(), verdict=None, optimism=-0.002, reason="The plan stays.", applied=()
+    )
+    print_search(summary)
+    shown = capsys.readouterr().out
+    assert "did not flatter its best trial but underrated it by 0.0020 Dice" in shown
 
 
 def test_events_of_trainings_are_left_to_the_progress():

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from autoseg.errors import PlanError, TrainingError, WorkspaceError
+from autoseg.errors import AutosegError, PlanError, TrainingError, WorkspaceError
 from autoseg.evaluate.scores import CaseScore, ClassScore
 from autoseg.pipeline.planning import PlanOptions, make_plan
 from autoseg.pipeline.run_record import RunRecord
@@ -16,8 +16,9 @@ from autoseg.plan.search import SearchSummary
 from autoseg.plan.search_budget import NUM_LOOKS, smallest_search_s
 from autoseg.testing.synthetic import write_spheres
 from autoseg.train.job import Interrupted
-from autoseg.train.records import FoldResult
-from autoseg.workspace import Workspace, write_text
+from autoseg.train.records import FoldResult, RunSettings
+from autoseg.workspace import FoldFolder, Workspace, append_line, write_text
+from autoseg_planners.search import MAX_TRIES
 
 STEPS = 7
 
@@ -102,6 +103,47 @@ def result(job, dice):
 @pytest.fixture
 def trainer(monkeypatch):
     return Trainer(monkeypatch)
+
+
+def forget_last_word(place):
+    """Leave the study as if its process had been killed: how its last trial ended was not told."""
+    lines = place.study.read_bytes().splitlines(keepends=True)
+    began = max(index for index, line in enumerate(lines) if b"outcome" in line)
+    place.study.write_bytes(b"".join(lines[:began]))
+
+
+def killed(place, trainer):
+    """Search until the first training begins, which ends the process."""
+
+    def die(job):
+        raise SystemExit
+
+    trainer.dice = die
+    with pytest.raises(SystemExit):
+        search(place)
+    forget_last_word(place)
+
+
+def begun_with(plan, num_threads):
+    """Return what a training of the plan was begun with."""
+    return RunSettings(
+        plan_digest=plan.digest(),
+        configuration=main_configuration(plan),
+        fold="0",
+        num_steps=10,
+        device="cpu",
+        precision="fp32",
+        num_threads=num_threads,
+        channels_last=False,
+        seconds_per_step=0.1,
+    )
+
+
+def notes_of(place, **wanted):
+    """Search; return the summary and the notes that were told."""
+    told = []
+    summary = search(place, on_event=told.append, **wanted)
+    return summary, [str(item["text"]) for item in told if item["event"] == "note"]
 
 
 def rate(job):
@@ -292,16 +334,13 @@ def test_weights_of_a_trial_that_killed_its_process_are_not_kept(place, trainer)
         return 0.5
 
     trainer.dice = die
-    for _ in range(2):
-        study = place.study.read_bytes() if place.study.exists() else None
+    for _ in range(MAX_TRIES):
         with pytest.raises(SystemExit):
             search(place)
-        lines = place.study.read_bytes().splitlines(keepends=True)
-        began = max(index for index, line in enumerate(lines) if b"outcome" in line)
-        assert study != place.study.read_bytes()
-        place.study.write_bytes(b"".join(lines[:began]))  # as if killed: nothing was told
+        forget_last_word(place)
     summary = search(place)
-    assert [row.state for row in summary.trials][:3] == ["complete", "interrupted", "failed"]
+    states = [row.state for row in summary.trials]
+    assert states[:6] == ["complete", *["interrupted"] * (MAX_TRIES - 1), "failed"]
     assert not list(place.search.rglob("*.pt"))
 
 
@@ -320,6 +359,53 @@ def test_a_failed_trial_is_recorded_and_the_search_goes_on(place, trainer):
 def test_a_fault_of_ours_in_a_trial_is_recorded_too(place, trainer):
     trainer.dice = lambda job: KeyError("x") if rate(job) > 0.004 else 0.5
     assert search(place).trials[1].reason == "KeyError: 'x'"
+
+
+def test_a_variant_that_cannot_be_prepared_is_a_failed_trial(place, trainer, monkeypatch):
+    only = [{"normalisation": "unit"}, {"learning_rate": 2.0}]
+    monkeypatch.setattr("autoseg.plan.search_space.NEIGHBOURS", only)
+
+    def prepare(plan, dataset, workspace, names, listeners):
+        if workspace.root.is_relative_to(place.search):
+            raise AutosegError(found="case 3 does not fit into memory", expected="b", fix="c")
+
+    monkeypatch.setattr("autoseg.pipeline.search_jobs.prepare_cases", prepare)
+    summary = search(place)
+    assert [row.state for row in summary.trials] == ["complete", "failed", "complete"]
+    told = "its cases cannot be prepared: case 3 does not fit into memory"
+    assert summary.trials[1].reason == told
+
+
+def test_a_finalist_that_cannot_be_prepared_again_is_left_out(place, trainer, monkeypatch):
+    only = [{"normalisation": "unit"}]
+    monkeypatch.setattr("autoseg.plan.search_space.NEIGHBOURS", only)
+    trainer.dice = lambda job: 0.5 + 0.1 * (job.trial.prepared != plain)
+    plain = place.preprocessed(main_configuration(Plan.load(place.plan)))
+    with pytest.raises(Interrupted):
+        search(place, lambda: len(trainer.trained) >= 2, num_trials=2)
+
+    def prepare(plan, dataset, workspace, names, listeners):
+        if workspace.root.is_relative_to(place.search):
+            raise AutosegError(found="no memory", expected="b", fix="c")
+
+    monkeypatch.setattr("autoseg.pipeline.search_jobs.prepare_cases", prepare)
+    summary = search(place, num_trials=2)
+    assert summary.verdict is None
+    assert "No finalist" in summary.reason
+
+
+def test_a_full_disk_while_a_variant_is_prepared_ends_the_search(place, trainer, monkeypatch):
+    monkeypatch.setattr("autoseg.plan.search_space.NEIGHBOURS", [{"normalisation": "unit"}])
+
+    def prepare(plan, dataset, workspace, names, listeners):
+        if workspace.root.is_relative_to(place.search):
+            raise WorkspaceError(found="full", expected="b", fix="c")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autoseg.pipeline.search_jobs.prepare_cases", prepare)
+        with pytest.raises(WorkspaceError, match="full"):
+            search(place)
+    assert search(place).trials[-1].state == "complete"
 
 
 def test_a_full_disk_ends_the_search(place, trainer):
@@ -361,9 +447,7 @@ def test_trials_beyond_the_memory_are_recorded_but_not_trained(place, trainer):
     infeasible = [row for row in summary.trials if row.state == "infeasible"]
     assert infeasible
     assert all("memory" in row.reason for row in infeasible)
-    assert not any(
-        "search" in name and f"trial {infeasible[0].number}," in name for name in trainer.names
-    )
+    assert f"trial {infeasible[0].number}" not in trainer.names
 
 
 def test_a_clearly_bad_trial_is_ended_early(place, trainer, monkeypatch):
@@ -450,6 +534,150 @@ def test_active_time_counts_over_calls(place, trainer):
     summary = search(place)
     assert summary.seconds > 0
     assert RunRecord.load(place.run).active_s == {}
+
+
+def test_two_kills_in_trial_0_do_not_end_the_search(place, trainer):
+    for _ in range(2):
+        killed(place, trainer)
+    trainer.dice = lambda job: 0.5
+    summary = search(place)
+    states = [row.state for row in summary.trials]
+    assert states[:3] == ["interrupted", "interrupted", "complete"]
+    assert summary.trials[2].assignments == {}
+
+
+def test_a_plan_whose_process_always_ends_is_given_up_with_a_remedy(place, trainer):
+    for _ in range(MAX_TRIES):
+        killed(place, trainer)
+    for _ in range(2):
+        with pytest.raises(TrainingError) as caught:
+            search(place)
+        assert f"ended {MAX_TRIES} times without getting further" in caught.value.found
+        assert str(place.search) in caught.value.fix
+
+
+def test_training_that_gets_further_between_kills_is_gone_on_with(place, trainer):
+    metrics = FoldFolder(place.search_run(0, "search")).metrics
+    for step in range(1, 2 * MAX_TRIES):
+        append_line(metrics, {"step": 10 * step})
+        killed(place, trainer)
+    trainer.dice = lambda job: 0.5
+    assert search(place).trials[-1].state == "complete"
+
+
+def test_a_kill_while_the_plan_is_prepared_is_no_trials(place, trainer, monkeypatch):
+    def die(*_):
+        raise SystemExit
+
+    with monkeypatch.context() as patched:
+        patched.setattr("autoseg.pipeline.search_jobs.prepare_cases", die)
+        with pytest.raises(SystemExit):
+            search(place)
+    assert [row.state for row in search(place).trials] == ["complete"] * 3
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1), (2, 4)])
+def test_more_or_fewer_workers_leave_every_training_as_much(place, trainer, first, second):
+    plan = Plan.load(place.plan)
+    place.plan.write_text(plan.revised(num_threads=4).to_json())
+    trainer.dice = by_rate
+    wanted = {"steps": None, "budget_s": 4000.0, "num_trials": 3}
+    with pytest.raises(Interrupted):
+        search(place, lambda: len(trainer.trained) >= 2, num_workers=first, **wanted)
+    with pytest.raises(Interrupted):
+        search(place, lambda: len(trainer.trained) >= 6, num_workers=second, **wanted)
+    assert search(place, num_workers=first, **wanted).verdict is not None
+    for jobs in (trainer.trained[:3], trainer.trained[3:]):
+        assert len({job.num_threads for job in jobs}) == 2
+        assert len({round(job.budget_s * job.num_threads) for job in jobs}) == 1
+
+
+def test_a_training_that_is_gone_on_with_keeps_its_time(place, trainer):
+    plan = Plan.load(place.plan).revised(num_threads=4)
+    place.plan.write_text(plan.to_json())
+    settings = FoldFolder(place.search_run(0, "search")).settings
+    settings.parent.mkdir(parents=True)
+    settings.write_text(begun_with(plan, num_threads=4).to_json())
+    search(place, steps=None, budget_s=4000.0, num_trials=2, num_workers=2)
+    gone_on, new = trainer.trained[:2]
+    assert gone_on.budget_s == pytest.approx(new.budget_s / 2)
+
+
+def test_a_prior_for_a_search_under_way_is_told_to_have_no_effect(place, trainer, tmp_path):
+    with pytest.raises(Interrupted):
+        search(place, should_stop=lambda: len(trainer.trained) >= 1)
+    _, notes = notes_of(place, priors=(tmp_path / "earlier",))
+    told = next(text for text in notes if "--prior" in text)
+    assert "has no effect" in told
+    assert f"move the folder {place.search} away" in told
+
+
+def test_the_prior_that_a_search_was_begun_with_is_not_told_again(
+    place, trainer, template, tmp_path
+):
+    trainer.dice = by_rate
+    search(place)
+    other = Workspace(shutil.copytree(template.root, tmp_path / "other.autoseg"))
+    told = []
+    with pytest.raises(Interrupted):
+        search(
+            other,
+            should_stop=lambda: len(trainer.trained) > 8,
+            on_event=told.append,
+            priors=(place.root,),
+        )
+    assert any("1 trial of it will be tried early" in str(item.get("text")) for item in told)
+    shutil.rmtree(place.root)
+    _, notes = notes_of(other, priors=(place.root,))
+    assert not any("--prior" in text for text in notes)
+
+
+def test_how_much_is_left_to_confirm_is_told(place, trainer):
+    trainer.dice = by_rate
+    told = []
+    with pytest.raises(Interrupted):
+        search(place, lambda: len(trainer.trained) >= 6, on_event=told.append)
+    begins = next(item for item in told if item["event"] == "confirming")
+    assert (begins["done"], begins["total"]) == (0, 8)
+    runs = [item for item in told if item["event"] == "confirmed"]
+    assert [(item["done"], item["total"]) for item in runs] == [(1, 8), (2, 8), (3, 8)]
+    assert runs[0]["name"] == "the plan as it is, fold 1, seed 1"
+    assert runs[0]["left_s"] == pytest.approx(7 * 1.1)
+    told.clear()
+    search(place, on_event=told.append)
+    begins = next(item for item in told if item["event"] == "confirming")
+    assert (begins["done"], begins["total"]) == (3, 8)
+
+
+def test_the_winner_is_exported_for_nnunet_where_the_plan_was(place, trainer, monkeypatch):
+    exported = []
+    monkeypatch.setattr(
+        "autoseg.pipeline.search_outcome.nnunet_json",
+        lambda plan, fingerprint: exported.append(plan) or "new",
+    )
+    place.nnunet_plans.write_text("of the earlier plan")
+    trainer.dice = by_rate
+    search(place)
+    assert place.nnunet_plans.read_text() == "new"
+    assert exported == [Plan.load(place.plan)]
+
+
+def test_an_export_that_the_winner_cannot_have_is_removed_and_told(place, trainer, monkeypatch):
+    def refuse(plan, fingerprint):
+        raise PlanError(found="a decoder of another kind", expected="b", fix="c")
+
+    monkeypatch.setattr("autoseg.pipeline.search_outcome.nnunet_json", refuse)
+    place.nnunet_plans.write_text("of the earlier plan")
+    trainer.dice = by_rate
+    _, notes = notes_of(place)
+    assert not place.nnunet_plans.exists()
+    assert any("a decoder of another kind, which nnU-Net has not" in text for text in notes)
+
+
+def test_an_export_of_a_plan_that_stays_stays(place, trainer):
+    place.nnunet_plans.write_text("of this plan")
+    search(place)
+    assert place.nnunet_plans.read_text() == "of this plan"
 
 
 # What is refused
@@ -543,6 +771,38 @@ def test_a_study_of_another_plan_is_refused(place, trainer):
     place.plan.write_text(plan.revised(seed=plan.seed + 1).to_json())
     with pytest.raises(PlanError, match="another plan"):
         search(place)
+
+
+def test_a_study_of_another_data_set_is_refused_and_the_plan_stays(place, trainer):
+    with pytest.raises(Interrupted):
+        search(place, should_stop=lambda: len(trainer.trained) >= 1)
+    plan = Plan.load(place.plan)
+    other = plan.revised(dataset_name="rings", fingerprint_digest="0" * 64)
+    place.plan.write_text(other.to_json())
+    before = place.plan.read_text()
+    with pytest.raises(PlanError, match="a study of data set spheres") as caught:
+        search(place)
+    assert str(place.search) in caught.value.fix
+    assert place.plan.read_text() == before
+
+
+def test_a_study_that_cannot_be_read_is_refused_and_the_plan_stays(place, trainer):
+    place.search.mkdir()
+    place.study.write_text("not a study\n")
+    before = place.plan.read_text()
+    with pytest.raises(PlanError, match="cannot be read as a study"):
+        search(place)
+    assert place.plan.read_text() == before
+    assert place.study.read_text() == "not a study\n"
+
+
+def test_a_study_with_a_damaged_end_is_gone_on_with(place, trainer):
+    with pytest.raises(Interrupted):
+        search(place, should_stop=lambda: len(trainer.trained) >= 1)
+    with place.study.open("ab") as file:
+        file.write(b"\0" * 64)
+    assert search(place).trials[0].state == "complete"
+    assert len(trainer.names) == len(set(trainer.names)) == 3
 
 
 def test_a_workspace_is_a_prior(place, trainer, template, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import optuna
@@ -8,8 +9,8 @@ from optuna.storages.journal import JournalFileBackend
 from autoseg.errors import PlanError
 from autoseg.plan.registry import load_searcher
 from autoseg.plan.search_space import Dimension, neighbours
-from autoseg.plan.searcher import Ended, Origin
-from autoseg_planners.search import MAX_TRIES, open_study, proposals
+from autoseg.plan.searcher import PRIORS, Ended, Origin, Witness
+from autoseg_planners.search import MAX_TRIES, MAX_TRIES_MEMORY, open_study, proposals
 
 SPACE = (
     Dimension(name="learning_rate", default=1.0, low=0.3, high=3.0, is_log=True),
@@ -33,8 +34,9 @@ def path(tmp_path):
     return tmp_path / "search" / "study.journal"
 
 
-def open_at(path, *, origin=ORIGIN, space=SPACE, seed=0, priors=()):
-    return open_study(path, origin, space, seed=seed, priors=priors)
+def open_at(path, *, origin=ORIGIN, space=SPACE, seed=0, priors=(), depth=0, kills=None):
+    witness = Witness(progress=lambda _: depth, memory_kills=kills)
+    return open_study(path, origin, space, seed=seed, witness=witness, priors=priors)
 
 
 def done(study, score=0.5):
@@ -49,9 +51,9 @@ def stored(path):
     return optuna.load_study(study_name=None, storage=JournalStorage(JournalFileBackend(str(path))))
 
 
-def left_by_a_dead_process(path):
+def left_by_a_dead_process(path, **known):
     """Open a study, as if the process that runs a trial had been killed."""
-    return open_at(path)
+    return open_at(path, **known)
 
 
 # What is proposed
@@ -165,8 +167,38 @@ def test_a_trial_that_kills_its_process_is_given_up(path):
         study = left_by_a_dead_process(path)
     last = study.trials()[-1]
     assert last.ended.state == "failed"
-    assert "memory" in last.ended.reason
+    assert f"{MAX_TRIES} times without getting further" in last.ended.reason
+    assert "does not say" in last.ended.reason
     assert study.ask().values != last.values
+    assert left_by_a_dead_process(path).trials()[MAX_TRIES].ended == last.ended
+
+
+def test_two_kills_from_outside_are_no_fault_of_the_plan(path):
+    study = open_at(path)
+    for _ in range(2):
+        study.ask()
+        study = left_by_a_dead_process(path, kills=7)
+    trial = study.ask()
+    assert (trial.values, trial.folder) == (USUAL, 0)
+
+
+def test_a_trial_that_gets_further_between_kills_is_never_given_up(path):
+    study = open_at(path)
+    for depth in range(1, 2 * MAX_TRIES):
+        study.ask()
+        study = left_by_a_dead_process(path, depth=depth)
+    assert study.ask().folder == 0
+
+
+def test_a_trial_that_ran_out_of_memory_is_given_up_sooner(path):
+    study = open_at(path, kills=3)
+    done(study)
+    for kills in range(4, 4 + MAX_TRIES_MEMORY):
+        study.ask()
+        study = left_by_a_dead_process(path, kills=kills)
+    last = study.trials()[-1]
+    assert last.ended.state == "failed"
+    assert "because memory had run out" in last.ended.reason
 
 
 def test_a_trial_that_was_complete_when_its_process_died_is_complete(path):
@@ -197,6 +229,29 @@ def test_a_line_that_was_cut_short_costs_that_line_only(path):
     assert len(study.trials()) == 1
     done(study)
     assert len(open_at(path).trials()) == 2
+
+
+@pytest.mark.parametrize("rest", [b"\0\0\0", b"\0\0\0\n", b'{"op_code": 5, "wor\n', b"7\n{"])
+def test_a_damaged_end_costs_no_more_than_itself(path, rest):
+    done(open_at(path))
+    whole = path.read_bytes()
+    path.write_bytes(whole + rest)
+    study = open_at(path)
+    assert path.read_bytes().startswith(whole)
+    assert all(map(json.loads, path.read_bytes().splitlines()))
+    done(study)
+    assert len(open_at(path).trials()) == 2
+
+
+def test_damage_in_the_middle_is_told_and_left_alone(path):
+    done(open_at(path))
+    first, second, *others = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([first, b"\0" * len(second) + b"\n", *others]))
+    damaged = path.read_bytes()
+    with pytest.raises(PlanError, match="cannot be read as a study") as caught:
+        open_at(path)
+    assert "move it away" in caught.value.fix
+    assert path.read_bytes() == damaged
 
 
 def test_a_study_begun_in_part_is_begun_again(path):
@@ -292,6 +347,16 @@ def test_a_prior_proposes_early_trials_but_never_the_first(path, prior):
     assert wanted
     assert [done(study).values for _ in wanted] == wanted
     assert all(float(values["learning_rate"]) > 1.0 for values in wanted)
+
+
+def test_what_a_study_takes_from_a_prior_is_kept(path, prior):
+    study = open_at(path, priors=[prior])
+    assert json.loads(study.kept(PRIORS) or "") == {str(prior): len(proposals(prior, SPACE))}
+
+
+def test_a_begun_study_reads_no_prior(path, tmp_path):
+    done(open_at(path))
+    assert json.loads(open_at(path, priors=[tmp_path / "nothing"]).kept(PRIORS) or "") == {}
 
 
 def test_a_prior_proposes_only_once(path, prior):

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import pytest
@@ -52,21 +53,34 @@ def command(pid):
 
 
 def raylet():
-    return next(pid for pid in children(os.getpid()) if "raylet/raylet" in command(pid))
+    """Return Ray's own process here, None before it has one."""
+    return next((pid for pid in children(os.getpid()) if "raylet/raylet" in command(pid)), None)
 
 
-def kill_when(path, find):
-    """Kill the process that `find` returns as soon as `path` exists; return the thread."""
+@contextmanager
+def killing(path, find):
+    """Kill the process that `find` returns as soon as there is one and `path` exists.
+
+    Waits for these states as long as the body runs, whatever else the machine does. Yields a list
+    that gets the time of the kill.
+    """
+    killed, is_over = [], threading.Event()
 
     def work():
-        end = time.monotonic() + 240
-        while not path.exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        os.kill(find(), signal.SIGKILL)
+        while not is_over.wait(0.02):
+            pid = find() if path.exists() else None
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed.append(time.monotonic())
+                return
 
     thread = threading.Thread(target=work)
     thread.start()
-    return thread
+    try:
+        yield killed
+    finally:
+        is_over.set()
+        thread.join()
 
 
 @pytest.fixture(scope="module")
@@ -168,11 +182,12 @@ def test_worker_that_is_killed_changes_nothing(make_job, expected):
     jobs = [make_job(fold, num_steps=50, checkpoint_interval_s=0.0) for fold in ("0", "1")]
 
     def worker():
-        return next(pid for pid in children(raylet()) if "ray::_work" in command(pid))
+        found = (pid for pid in children(raylet()) if "ray::_work" in command(pid))
+        return next(found, None)
 
-    killer = kill_when(jobs[0].folder.previous, worker)
-    run(jobs, 2)
-    killer.join()
+    with killing(jobs[0].folder.previous, worker) as killed:
+        run(jobs, 2)
+    assert killed
     root = jobs[0].root.parents[1]
     restarts = [path for path in root.glob("*/run.autoseg/events.jsonl") if path.stat().st_size]
     assert restarts
@@ -183,12 +198,12 @@ def test_worker_that_is_killed_changes_nothing(make_job, expected):
 @pytest.mark.slow
 def test_dead_raylet_ends_in_one_error_within_a_minute(make_job):
     jobs = [make_job(fold, num_steps=100_000) for fold in ("0", "1")]
-    killer = kill_when(jobs[0].folder.metrics, raylet)
-    with pytest.raises(TrainingError, match="Ray"):
+    with (
+        killing(jobs[0].folder.metrics, raylet) as killed,
+        pytest.raises(TrainingError, match="Ray"),
+    ):
         run(jobs, 2)
-    died = jobs[0].folder.metrics.stat().st_mtime
-    killer.join()
-    assert time.time() - died < 60
+    assert time.monotonic() - killed[0] < 60
 
 
 @pytest.mark.slow
