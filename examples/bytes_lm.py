@@ -28,7 +28,7 @@ from autoseg.network.build import initialise
 from autoseg.network.layers import Materials
 from autoseg.network.upsampling import upsampling
 from autoseg.seeds import stream
-from autoseg.train.schedule import poly_lr
+from autoseg.train.rates import poly, warmup_steps
 
 NUM_BYTES = 256
 FEATURES = (96, 128, 192)
@@ -115,9 +115,8 @@ def train(model: ByteUNet, text: NDArray[np.uint8], num_steps: int, seed: int) -
     initialise(model, seed)
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     for step in range(num_steps):
-        optimizer.param_groups[0]["lr"] = poly_lr(
-            step, num_steps, peak=PEAK_LR, power=1, warmup=100
-        )
+        rise = min(1.0, (step + 1) / (warmup_steps(100, num_steps) + 1))
+        optimizer.param_groups[0]["lr"] = PEAK_LR * rise * poly(step, num_steps, power=1)
         starts = stream(seed, "text", step).integers(len(text) - WINDOW, size=BATCH_SIZE)
         windows = torch.from_numpy(
             np.stack([text[i : i + WINDOW + 1] for i in starts]).astype(np.int64)

@@ -20,7 +20,7 @@ from autoseg.network.diffusion import Denoiser, cosine_schedule, diffused, with_
 from autoseg.record import NetworkPlan, StagePlan
 from autoseg.seeds import stream
 from autoseg.train.ema import Ema
-from autoseg.train.schedule import poly_lr
+from autoseg.train.rates import poly, warmup_steps
 
 SIZE = 32
 NUM_DIFFUSION_STEPS = 200
@@ -79,7 +79,8 @@ def train(
     optimizer = torch.optim.AdamW(model.parameters())
     kept, generator = cosine_schedule(NUM_DIFFUSION_STEPS), torch.Generator().manual_seed(seed)
     for step in range(num_steps):
-        optimizer.param_groups[0]["lr"] = poly_lr(step, num_steps, peak=PEAK_LR, power=1, warmup=50)
+        rise = min(1.0, (step + 1) / (warmup_steps(50, num_steps) + 1))
+        optimizer.param_groups[0]["lr"] = PEAK_LR * rise * poly(step, num_steps, power=1)
         images = draw(stream(seed, "images", step), BATCH_SIZE)
         steps = torch.randint(NUM_DIFFUSION_STEPS, (len(images),), generator=generator)
         noise = torch.randn(images.shape, generator=generator)

@@ -29,6 +29,9 @@ class Execution:
     checkpointing: bool = False
     """Training computes encoder stages and decoder blocks again in the backward pass: less memory,
     more time, the same gradients."""
+    compiled: bool = False
+    """Training compiles the network before its first step; predicting does not, its patches and
+    batches have many shapes."""
 
     @property
     def kind(self) -> str:

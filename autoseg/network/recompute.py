@@ -25,7 +25,7 @@ def recomputing(network: nn.Module) -> Run:
     """
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), _uncounted(network)
+        return nullcontext(), uncounted(network)
 
     def run(part: Callable[..., Tensor], *inputs: Tensor) -> Any:  # noqa: ANN401
         return checkpoint(part, *inputs, use_reentrant=False, context_fn=contexts)
@@ -34,7 +34,7 @@ def recomputing(network: nn.Module) -> Run:
 
 
 @contextmanager
-def _uncounted(network: nn.Module) -> Iterator[None]:
+def uncounted(network: nn.Module) -> Iterator[None]:
     """Keep the running statistics of batch normalisation as they are."""
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     before = [(norm.momentum, int(norm.num_batches_tracked or 0)) for norm in norms]

@@ -78,14 +78,18 @@ class AugmentationPlan(Record):
 class TrainingPlan(Record):
     """How one fold is trained, except what only the training machine can know (RunSettings)."""
 
-    optimizer: Literal["sgd", "adamw"]
+    optimizer: Literal["sgd", "adam", "adamw"]
+    """Stochastic gradient descent with Nesterov momentum; Adam (Kingma and Ba 2015,
+    arXiv:1412.6980), whose weight decay is part of the gradient; AdamW (Loshchilov and Hutter 2019,
+    arXiv:1711.05101), whose weight decay is not."""
     peak_lr: float
     momentum: float
-    """Nesterov momentum (sgd); ignored by adamw."""
+    """Nesterov momentum (sgd); ignored by adam and adamw."""
     weight_decay: float
     poly_power: float
-    """lr = peak_lr * (1 - step / num_steps) ** poly_power."""
+    """Of the schedule poly: lr = peak_lr * (1 - step / num_steps) ** poly_power."""
     warmup_steps: int
+    """Steps over which the rate rises to what the schedule says; at most a tenth of the run."""
     max_gradient_norm: float
     ema_decay: float
     """0: the final weights are not averaged."""
@@ -102,6 +106,12 @@ class TrainingPlan(Record):
     loss: LossPlan = LossPlan()
     recompute: bool = False
     """Compute stages again in the backward pass instead of keeping them: less memory, more time."""
+    schedule: Literal["poly", "cosine", "one_cycle", "reduce_on_plateau"] = "poly"
+    """What lowers the learning rate: time, or that the Dice of validation cases no longer rises."""
+    reduce_factor: float = 0.5
+    """Of the schedule reduce_on_plateau: what the rate is multiplied by."""
+    reduce_patience: int = 10
+    """Of the schedule reduce_on_plateau: looks without a better Dice before that."""
     max_rollbacks: int = 3
     """Times that a run which goes astray (a loss that is no number, all found classes lost) may go
     back to a checkpoint, each time with half the learning rate; then it ends with an error."""

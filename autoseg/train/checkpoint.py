@@ -16,6 +16,7 @@ from torch import Tensor
 from autoseg.errors import WorkspaceError
 from autoseg.record import Record
 from autoseg.train.loop import Learner
+from autoseg.train.rates import ReductionState
 from autoseg.workspace import FoldFolder
 
 LOG = logging.getLogger("autoseg")
@@ -30,6 +31,7 @@ class Standing(Record):
     """Steps done."""
     elapsed_s: float
     """Active seconds until here."""
+    reductions: ReductionState = ReductionState()
 
 
 def save_checkpoint(

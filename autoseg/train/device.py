@@ -1,8 +1,5 @@
 """Whether this machine's torch has the device that the plan is for, and how often."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 
 from autoseg.errors import TrainingError
@@ -37,17 +34,3 @@ def most_at_once(device: str, num_workers: int) -> int:
         return num_workers
     is_chosen = torch.device(device).index is not None
     return max(1, min(num_workers, 1 if is_chosen else num_devices(device)))
-
-
-@contextmanager
-def memory_told(name: str) -> Iterator[None]:
-    """Turn torch's error about a device's full memory into one that says what to do."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise TrainingError(
-            found=f"{name}: the memory of the device is full ({str(error).splitlines()[0]})",
-            expected="a training step that fits into it",
-            fix="end other programs that use the device, or plan with less --memory: "
-            "`autoseg plan DATASET --memory ... --replan`",
-        ) from error

@@ -7,7 +7,9 @@ import torch
 from autoseg.infer.predict import load_network
 from autoseg.record import autoseg_version
 from autoseg.train.checkpoint import load_weights, remove_rests
-from autoseg.train.device import check_device, memory_told
+from autoseg.train.compiling import keep_going
+from autoseg.train.device import check_device
+from autoseg.train.fitting import memory_told
 from autoseg.train.job import FoldJob as FoldJob
 from autoseg.train.job import Interrupted as Interrupted
 from autoseg.train.job import Listeners, OnProgress, ShouldStop
@@ -18,6 +20,7 @@ from autoseg.train.pace import Pace
 from autoseg.train.plateau import annealed_ends, train_to_plateau
 from autoseg.train.probe import execution_of, run_settings
 from autoseg.train.records import FoldResult
+from autoseg.train.steady_look import check_looks
 from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.training import FoldTraining, read_schedule
 from autoseg.train.validation import validate
@@ -39,13 +42,13 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
         `should_stop` answered yes; everything is saved.
     TrainingError
         Another process trains the fold; it was begun with other cases or another length; the
-        device is missing or its memory full; the loss is no longer finite; a prepared case cannot
-        be read.
+        device is missing or its memory full; the schedule needs validation cases that are not
+        there; the loss is no longer finite; a prepared case cannot be read.
     WorkspaceError
         The workspace cannot be written, or holds weights of another plan.
     """
     started = time.monotonic()
-    with held(job.folder.lock, LOCK_WAIT_S), memory_told(job.name):
+    with held(job.folder.lock, LOCK_WAIT_S), memory_told(job):
         check_request(job)
         check_cases(job)
         check_initial(job)
@@ -53,6 +56,7 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
         if done is not None:
             return done
         check_device(job.device)
+        check_looks(job)
         remove_rests(job.folder)
         return _train(as_begun(job), Listeners(on_progress, should_stop), started)
 
@@ -63,6 +67,8 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
         torch.backends.cudnn.benchmark = True  # every patch has the same shape
     batches = _batches(job)
     settings = run_settings(job, batches)
+    if settings.compiled:
+        keep_going()
     if not job.folder.final.exists():
         pace = Pace(job, settings, started)
         if not train_to_plateau(job, settings, batches, listeners, pace):

@@ -121,6 +121,12 @@ def encoder_widths(weights: Mapping[str, Tensor]) -> dict[int, int]:
     return widths
 
 
+def spatial_axes(weights: Mapping[str, Tensor]) -> int | None:
+    """Return how many axes the images of a network have; None if it has no convolution."""
+    sizes = [tensor.ndim for tensor in weights.values() if tensor.ndim >= CONVOLUTION_AXES]
+    return sizes[0] - 2 if sizes else None
+
+
 def _layers(weights: Mapping[str, Tensor]) -> dict[str, Group]:
     """Return weights by layer, each part (weight, bias, ...) under its own name."""
     groups: dict[str, Group] = {}

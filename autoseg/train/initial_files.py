@@ -21,7 +21,14 @@ from autoseg.runtime.manifest import (
     load_manifest,
     parse_manifest,
 )
-from autoseg.train.initial import ENCODER, InitialWeights, Transfer, encoder_widths, transfer
+from autoseg.train.initial import (
+    ENCODER,
+    InitialWeights,
+    Transfer,
+    encoder_widths,
+    spatial_axes,
+    transfer,
+)
 from autoseg.train.loop import Learner
 from autoseg.train.nnunet import CHECKPOINT, FOLD, ZIP_ERRORS, is_nnunet, load_nnunet, opened
 from autoseg.train.records import InitialChoice
@@ -40,6 +47,9 @@ def choose_initial(plan: Plan, configuration: str, path: Path) -> tuple[InitialC
         There are no weights at `path`, or none that fits the planned network.
     """
     source = read_initial(path, plan, configuration)
+    axes, own = spatial_axes(source.weights), len(plan.configuration(configuration).patch_size)
+    if axes is not None and axes != own:
+        raise _other_axes(path, plan, configuration, axes)
     fresh = build_network(plan.configuration(configuration).network).state_dict()
     choice = InitialChoice(source=str(path.absolute()), sha256=source.sha256)
     try:
@@ -54,6 +64,24 @@ def choose_initial(plan: Plan, configuration: str, path: Path) -> tuple[InitialC
             fix="plan again with the features of that model, and with what was set besides: "
             f"`autoseg plan DATASET --replan {settings}`; or leave out --init",
         ) from None
+
+
+def _other_axes(path: Path, plan: Plan, configuration: str, axes: int) -> TrainingError:
+    """Return that a model sees images of other axes than a configuration."""
+    own = len(plan.configuration(configuration).patch_size)
+    fitting = [
+        item.name
+        for item in plan.configurations
+        if len(item.patch_size) == axes and item.previous_stage is None
+    ]
+    fix = f"name a {own}D model, or leave out --init"
+    if fitting:
+        fix = f"train with --configurations {fitting[0]}, or {fix}"
+    return TrainingError(
+        found=f"--init {path}: a {axes}D model, and {configuration} is a {own}D configuration",
+        expected="a model that sees as many axes as the configuration",
+        fix=fix,
+    )
 
 
 def _same_widths(source: InitialWeights, plan: Plan, configuration: str) -> str:

@@ -33,12 +33,15 @@ def build_learner(configuration: ConfigurationPlan, execution: Execution, seed: 
 def make_learner(model: nn.Module, training: TrainingPlan, execution: Execution) -> Learner:
     """Return a network, now placed, and what trains it."""
     replace(execution, checkpointing=training.recompute).place(model)
-    return Learner(
+    learner = Learner(
         model=model,
         optimizer=_optimizer(model, training, fused=execution.kind in FUSED_KINDS),
         ema=Ema(model, training.ema_decay),
         scaler=_scaler(execution),
     )
+    if execution.compiled:  # in place: the same module, whose weights keep their names
+        model.compile(dynamic=False)
+    return learner
 
 
 def load_encoder(learner: Learner, network: NetworkPlan, path: Path) -> None:
@@ -86,10 +89,9 @@ def _scaler(execution: Execution) -> torch.amp.GradScaler:
 def _optimizer(model: nn.Module, plan: TrainingPlan, *, fused: bool) -> torch.optim.Optimizer:
     """Return the plan's optimiser; its learning rate is set before each step."""
     parameters = [item for item in model.parameters() if item.requires_grad]
-    if plan.optimizer == "adamw":
-        return torch.optim.AdamW(
-            parameters, lr=plan.peak_lr, weight_decay=plan.weight_decay, fused=fused
-        )
+    if plan.optimizer != "sgd":
+        kind = torch.optim.AdamW if plan.optimizer == "adamw" else torch.optim.Adam
+        return kind(parameters, lr=plan.peak_lr, weight_decay=plan.weight_decay, fused=fused)
     optimizer = torch.optim.SGD(
         parameters,
         lr=plan.peak_lr,

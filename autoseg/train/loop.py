@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.network.execution import Execution
+from autoseg.train.accumulate import MicroBatches, Way, backward
 from autoseg.train.ema import Ema
 
 
@@ -65,6 +66,7 @@ def train(
     learning_rate: Callable[[int], float],
     max_gradient_norm: float,
     first_step: int = 0,
+    micro_batches: MicroBatches | None = None,
 ) -> Iterator[StepResult]:
     """Train on every batch and yield after each.
 
@@ -81,8 +83,17 @@ def train(
         Where and in which precision.
     learning_rate
         The rate of a step, from the number of steps done before it.
+    micro_batches
+        How many samples go through the network at once; None: all, as long as memory bears it.
     """
     model, optimizer, scaler = learner.model, learner.optimizer, learner.scaler
+    way = Way(
+        model=model,
+        loss=loss,
+        scaler=scaler,
+        execution=execution,
+        micro_batches=micro_batches or MicroBatches(),
+    )
     parameters = list(model.parameters())
     model.train()
     for step, batch in enumerate(batches, start=first_step):
@@ -91,14 +102,11 @@ def train(
             group["lr"] = lr
         optimizer.zero_grad()  # here, so that the caller can look at the gradients of a step
         images, labels = execution.images(batch.images), execution.send(batch.labels)
-        with execution.autocast():
-            logits = model(images)  # (B, K, *P), or several
         known = () if batch.annotated is None else (execution.send(batch.annotated),)
-        value = loss(logits, labels, *known)
-        scaler.scale(value).backward()
+        value = backward(way, images, (labels, *known), step)
         scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(parameters, max_gradient_norm)
         scaler.step(optimizer)
         scaler.update()
         learner.ema.update(step + 1)
-        yield StepResult(step + 1, value.detach(), norm, lr)
+        yield StepResult(step + 1, value, norm, lr)

@@ -10,6 +10,7 @@ from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult
 from autoseg.train.records import RunSettings
+from autoseg.train.waiting import Waiting
 from autoseg.train.watch import AstrayError
 from autoseg.workspace import append_line
 
@@ -46,6 +47,8 @@ class Metrics:
         self._loss: torch.Tensor | None = None
         self._norm: torch.Tensor | None = None
         self._dice: float | None = None
+        self.waiting = Waiting()
+        """Of the batches that the run takes through it."""
         keep_lines(job.folder.metrics, lambda line: line["step"] <= step)
 
     def add(self, result: StepResult) -> None:
@@ -70,6 +73,7 @@ class Metrics:
             "lr": result.lr,
             "gradient_norm": norm if math.isfinite(norm) else None,
             "seconds": round(elapsed_s, 3),
+            "waiting": round(self.waiting.share(), 3),
         }
         known = [value for value in dice if value is not None]
         if known:

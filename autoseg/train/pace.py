@@ -48,6 +48,8 @@ class Pace:
         self._step_s: list[float] = []
         """Of the steps since the last check, seconds."""
         self._last_s: float | None = None
+        self._is_first = False
+        """Of the steps since the run was begun or gone on with: it takes what starting takes."""
 
     @property
     def may_add_steps(self) -> bool:
@@ -75,6 +77,7 @@ class Pace:
                 checks = (part * limit_s for part in REVISED_AT)
                 self._checks = [check for check in checks if check > self._before_s]
         self._last_s = self.elapsed_s()
+        self._is_first = True
 
     def elapsed_s(self) -> float:
         """Return the active seconds of all processes."""
@@ -85,14 +88,23 @@ class Pace:
         if self._limit_s is None or self._last_s is None or not self._checks:
             return False
         now = self.elapsed_s()
-        self._step_s.append(now - self._last_s)
-        self._last_s = now
-        return now >= self._checks[0]
+        if not self._is_first:
+            self._step_s.append(now - self._last_s)
+        self._last_s, self._is_first = now, False
+        return bool(self._step_s) and now >= self._checks[0]
+
+    def check_again(self) -> None:
+        """Look once more, after half of the time that is left: the run has lost steps."""
+        if self._limit_s is not None:
+            now = self.elapsed_s()
+            self._checks = sorted({*self._checks, now + (self._limit_s - now) / 2})
 
     def revised_steps(
         self, step: int, schedule: Schedule, validation_s: float | None
     ) -> int | None:
         """Return after how many steps the run must end; None where that stays as it is.
+
+        A run that is at its end has no learning rate left, and gets no more steps.
 
         Parameters
         ----------
@@ -112,6 +124,8 @@ class Pace:
             return None  # an earlier process has decided this already
         most, least = (self._affordable(step, schedule, s) for s in (fast_s, slow_s))
         left = schedule.num_steps - step
+        if left <= 0:
+            return None
         if left > most:
             return step + most
         return step + least if least - left > WORTHWHILE * schedule.num_steps else None

@@ -93,7 +93,8 @@ def judged(end: AnnealedEnd, before: AnnealedEnd | None) -> AnnealedEnd:
         return end
     gain, noise = float(np.mean(gains)), float(np.std(gains, ddof=1) / math.sqrt(len(gains)))
     is_learnt = all(dice is None or dice >= MIN_CLASS_DICE for dice in end.class_dice)
-    is_plateau = is_learnt and gain + noise < PLATEAU_GAIN
+    # What is clearly worse than before is no plateau: its weights are not to be the final ones.
+    is_plateau = is_learnt and -PLATEAU_GAIN <= gain + noise < PLATEAU_GAIN
     return end.revised(gain=gain, noise=noise, is_plateau=is_plateau)
 
 

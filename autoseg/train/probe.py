@@ -11,8 +11,10 @@ import torch
 
 from autoseg.machine import measure_machine
 from autoseg.network.execution import Execution, Precision
-from autoseg.plan.memory import training_memory
+from autoseg.train.accumulate import MicroBatches
 from autoseg.train.checkpoint import refuse_foreign
+from autoseg.train.compiling import Decision, decide
+from autoseg.train.fitting import expected_memory, fitting_micro_batch
 from autoseg.train.job import FoldJob
 from autoseg.train.loop import train
 from autoseg.train.origin import (
@@ -80,17 +82,20 @@ def probe_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
     if num_steps is None and budget_s is None:
         num_steps, budget_s = training.default_steps, training.default_budget_s
     if num_steps is not None:
-        return _settings(job, usual_execution(job.device), num_steps, 0.0)
+        why = "not tried: a run of given steps looks at no clock"
+        decision = Decision(usual_execution(job.device), 0.0, why)
+        return _settings(job, decision, num_steps)
     if budget_s is None:
         raise ValueError(f"{job.name}: neither steps nor a budget")
     execution = fastest_execution(job, batches.batch(0), COMPARED_FRACTION * budget_s)
     seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
+    decision = decide(job, execution, seconds, budget_s - (time.monotonic() - started))
     left_s = budget_s - (time.monotonic() - started)
-    steps = USED_FRACTION * left_s / seconds
+    steps = USED_FRACTION * left_s / decision.seconds
     shorter = max(1, math.floor(trunk_steps(steps)))
-    if can_see_plateau(job, shorter):
-        return _settings(job, execution, shorter, seconds)
-    return _settings(job, execution, max(1, math.floor(steps)), seconds)
+    if not can_see_plateau(job, shorter):
+        shorter = max(1, math.floor(steps))
+    return _settings(job, decision, shorter)
 
 
 def usual_execution(device: str) -> Execution:
@@ -141,14 +146,7 @@ def fastest_execution(job: FoldJob, batch: WaitingBatch, limit_s: float) -> Exec
 
 def _has_room(job: FoldJob, execution: Execution) -> bool:
     """Return whether a precision that was not planned for fits into the memory that was."""
-    planned = job.planned
-    needed = training_memory(
-        planned.network,
-        planned.patch_size,
-        batch_size=planned.batch_size,
-        precision=execution.precision,
-        recompute=planned.training.recompute,
-    )
+    needed = expected_memory(job, execution.precision, job.planned.batch_size)
     return needed <= job.plan.memory_bytes
 
 
@@ -181,6 +179,7 @@ def _step_seconds(
         execution=execution,
         learning_rate=lambda _: 0.0,
         max_gradient_norm=training.max_gradient_norm,
+        micro_batches=MicroBatches(fitting_micro_batch(job, execution)),
     )
     before = time.perf_counter()
     for result in steps:
@@ -191,7 +190,8 @@ def _step_seconds(
         before = now
 
 
-def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float) -> RunSettings:
+def _settings(job: FoldJob, decision: Decision, num_steps: int) -> RunSettings:
+    execution = decision.execution
     return RunSettings(
         plan_digest=job.plan.digest(),
         configuration=job.configuration,
@@ -201,12 +201,15 @@ def _settings(job: FoldJob, execution: Execution, num_steps: int, seconds: float
         precision=execution.precision,
         num_threads=job.num_threads,
         channels_last=execution.channels_last,
-        seconds_per_step=seconds,
+        seconds_per_step=decision.seconds,
         request=job.request,
         cases_digest=cases_digest(job),
         initial=job.initial,
         augment_on=augmentation_place(job),
         stops_at_plateau=can_see_plateau(job, num_steps),
+        micro_batch=fitting_micro_batch(job, execution),
+        compiled=execution.compiled,
+        compiled_why=decision.why,
     )
 
 
@@ -216,4 +219,5 @@ def execution_of(settings: RunSettings) -> Execution:
         device=settings.device,
         precision=settings.precision,
         channels_last=settings.channels_last,
+        compiled=settings.compiled,
     )

@@ -84,6 +84,13 @@ class RunSettings(Record):
     """Copies are annealed on the way, and the run ends when training longer gains too little."""
     augment_on: Literal["workers", "device"] = "workers"
     """What changes the patches: the processor's threads, or the device, a batch at once."""
+    micro_batch: int | None = None
+    """Samples that go through the network at once; None: the whole batch. Memory that is full later
+    makes it smaller: see events.jsonl."""
+    compiled: bool = False
+    """The network is compiled before it is trained."""
+    compiled_why: str = ""
+    """Why it is, or is not; empty: compiling was not considered."""
 
 
 class FoldResult(Record):

@@ -1,9 +1,7 @@
-"""Learning rates over a run whose length may change while it runs."""
+"""The length of a run, which may change while it runs, and the copies that are annealed."""
 
 from dataclasses import dataclass
 
-WARMUP_FRACTION = 0.1
-"""A warm-up never takes more than this part of a run: short runs must reach their peak, too."""
 BRANCH_AT = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Parts of a run after which a copy of it is annealed, to see what it would end with: each after
 twice the steps of the one before."""
@@ -13,26 +11,6 @@ about what annealing over the whole run does (Haegele et al. 2024, "Scaling laws
 compute-optimal training beyond fixed training durations")."""
 LOOK_FRACTION = 0.01
 """Part of the run's work that predicting validation cases with one annealed copy may cost."""
-
-
-def poly_lr(step: float, num_steps: int, *, peak: float, power: float, warmup: int) -> float:
-    """Return the learning rate of a step: a linear rise, and a polynomial decay to 0 at the end.
-
-    Parameters
-    ----------
-    step
-        Steps done, 0 to `num_steps`.
-    warmup
-        Steps until the peak is reached.
-    """
-    warmup = warmup_steps(warmup, num_steps)
-    rise = min(1.0, (step + 1) / (warmup + 1))
-    return peak * rise * max(0.0, 1.0 - step / num_steps) ** power
-
-
-def warmup_steps(planned: int, num_steps: int) -> int:
-    """Return how many of a run's steps are warm-up."""
-    return min(planned, int(num_steps * WARMUP_FRACTION))
 
 
 def trunk_steps(work: float, step: int = 0, progress: float = 0.0) -> float:

@@ -14,6 +14,7 @@ from autoseg.train.checkpoint import (
     save_checkpoint,
     save_weights,
 )
+from autoseg.train.fitting import read_micro_batches
 from autoseg.train.initial_files import begin_from
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.learner import load_encoder
@@ -22,8 +23,10 @@ from autoseg.train.loop import StepResult, train
 from autoseg.train.metrics import Metrics
 from autoseg.train.pace import Pace
 from autoseg.train.probe import execution_of, num_workers
+from autoseg.train.rates import planned_rate, reduced
 from autoseg.train.records import RunSettings
-from autoseg.train.schedule import Branch, Revision, Schedule, poly_lr
+from autoseg.train.schedule import Branch, Revision, Schedule
+from autoseg.train.steady_look import SteadyLook
 from autoseg.train.task import TASKS, BatchSource
 from autoseg.train.validation import QuickLook, timed_validation
 from autoseg.train.watch import AstrayError, Watch
@@ -92,7 +95,10 @@ class FoldTraining:
             plan_digest=settings.plan_digest, step=0, elapsed_s=0.0
         )
         self._metrics = Metrics(job, self._listeners, settings=settings, step=self._standing.step)
-        self._look = QuickLook(job, self._standing.step)
+        self._look, self._num_looks = QuickLook(job, self._standing.step), NUM_LOOKS
+        if job.planned.training.schedule == "reduce_on_plateau":
+            self._look = SteadyLook(job, settings.num_steps)
+            self._num_looks = self._look.num_looks
         self._watch = Watch(job, self._listeners)
         self._saved = time.monotonic()
 
@@ -141,6 +147,8 @@ class FoldTraining:
         del self._learner  # its memory is the next one's
         self._begin()
         self._watch.note_return(error, step, self._standing.step)
+        self._schedule = read_schedule(self._job, self._settings.num_steps)
+        self._pace.check_again()
 
     def _train(self, until: float) -> None:
         """Take steps until a part of the run is done."""
@@ -151,12 +159,13 @@ class FoldTraining:
         with closing(self._batches.stream_from(first, last, workers)) as stream:
             steps = train(
                 self._learner,
-                (batch.on(self._execution) for batch in stream),
+                (batch.on(self._execution) for batch in self._metrics.waiting.over(stream)),
                 self._task.build_loss(training),
                 execution=self._execution,
                 learning_rate=self._learning_rate,
                 max_gradient_norm=training.max_gradient_norm,
                 first_step=first,
+                micro_batches=read_micro_batches(self._job, self._settings, self._listeners),
             )
             for result in steps:
                 self._after(result)
@@ -170,13 +179,8 @@ class FoldTraining:
 
     def _planned_rate(self, step: int) -> float:
         training, length = self._job.planned.training, self._schedule.planned_steps
-        return self._watch.lr_factor * poly_lr(
-            self._schedule.progress(step) * length,
-            length,
-            peak=training.peak_lr,
-            power=training.poly_power,
-            warmup=training.warmup_steps,
-        )
+        rate = planned_rate(training, self._schedule.progress(step) * length, length)
+        return self._watch.lr_factor * self._standing.reductions.factor * rate
 
     def _after(self, result: StepResult) -> None:
         """Log, look, save, stop, revise: everything that is not the step itself."""
@@ -184,6 +188,7 @@ class FoldTraining:
         self._metrics.add(result)
         self._standing = self._standing.revised(step=step, elapsed_s=self._pace.elapsed_s())
         dice = self._dice(step)
+        self._reduce(dice)
         if dice or self._metrics.is_due(step) or step == num_steps:
             elapsed_s = self._standing.elapsed_s
             self._metrics.write(result, num_steps=num_steps, elapsed_s=elapsed_s, dice=dice)
@@ -222,10 +227,18 @@ class FoldTraining:
         """Return the Dice of each class where a part of the run ends; else nothing."""
         if self._branch is not None:
             return []
-        parts = [math.floor(self._schedule.progress(s) * NUM_LOOKS) for s in (step - 1, step)]
+        parts = [math.floor(self._schedule.progress(s) * self._num_looks) for s in (step - 1, step)]
         if parts[0] == parts[1] or step >= self._schedule.num_steps:
             return []
         return self._look.dice(self._learner.ema.model, self._execution, step)
+
+    def _reduce(self, dice: list[float | None]) -> None:
+        """Lower the learning rate where it follows the Dice and a look found no better one."""
+        training = self._job.planned.training
+        known = [value for value in dice if value is not None]
+        if known and training.schedule == "reduce_on_plateau":
+            reductions = reduced(self._standing.reductions, sum(known) / len(known), training)
+            self._standing = self._standing.revised(reductions=reductions)
 
     def _is_best(self, dice: list[float | None]) -> bool:
         """Judge a look at validation cases; return whether none was better."""
@@ -244,13 +257,17 @@ class FoldTraining:
 
 
 def read_schedule(job: FoldJob, planned_steps: int) -> Schedule:
-    """Return the length of the run with all revisions that were made so far."""
-    revisions = tuple(
-        Revision(line["step"], line["num_steps"])
-        for line in keep_lines(job.folder.events)
-        if line["event"] == "revised"
-    )
-    return Schedule(planned_steps, revisions)
+    """Return the length of the run with all revisions that were made so far.
+
+    A run that went back has forgotten those that it had made in the steps after.
+    """
+    revisions: list[Revision] = []
+    for line in keep_lines(job.folder.events):
+        if line["event"] == "revised":
+            revisions.append(Revision(line["step"], line["num_steps"]))
+        elif line["event"] == "rolled back":
+            revisions = [item for item in revisions if item.step <= line["to_step"]]
+    return Schedule(planned_steps, tuple(revisions))
 
 
 def _forget(job: FoldJob) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from autoseg.runtime.prepare import Placement
 from autoseg.runtime.restore import restore_labels
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines
+from autoseg.train.out_of_fold import note_limit, store_case, stored_cases
 from autoseg.train.schedule import BRANCH_AT, LOOK_FRACTION
 from autoseg.workspace import append_line
 
@@ -63,12 +64,7 @@ class QuickLook:
 
     def dice(self, model: nn.Module, execution: Execution, step: int) -> list[float | None]:
         """Return the Dice of each foreground class, pooled over cases; empty if too dear."""
-        case_ids = list(self._affordable(step))
-        if not case_ids:
-            return []
-        counts = [overlaps(self._job, model, execution, case_id) for case_id in case_ids]
-        inner, total = np.sum(counts, axis=0)
-        return [float(2 * a / b) if b else None for a, b in zip(inner, total, strict=True)]
+        return pooled_dice(self._job, model, execution, list(self._affordable(step)))
 
     def _affordable(self, step: int) -> Iterator[str]:
         """Yield cases as long as the steps done allow their cost."""
@@ -78,6 +74,17 @@ class QuickLook:
                 return
             self._spent += cost
             yield case_id
+
+
+def pooled_dice(
+    job: FoldJob, model: nn.Module, execution: Execution, case_ids: Sequence[str]
+) -> list[float | None]:
+    """Return the Dice of each foreground class, pooled over cases; empty for none."""
+    if not case_ids:
+        return []
+    counts = [overlaps(job, model, execution, case_id) for case_id in case_ids]
+    inner, total = np.sum(counts, axis=0)
+    return [float(2 * a / b) if b else None for a, b in zip(inner, total, strict=True)]
 
 
 def spread_cases(job: FoldJob) -> list[str]:
@@ -98,7 +105,12 @@ def plateau_cases(job: FoldJob, num_steps: int) -> list[str]:
 
 
 def can_see_plateau(job: FoldJob, num_steps: int) -> bool:
-    """Return whether a fold is to end at a plateau, and has the cases and the time to see one."""
+    """Return whether a fold is to end at a plateau, and has the cases and the time to see one.
+
+    One cycle has no trunk: while its rate rises, copies would tell of the rate, not of the time.
+    """
+    if job.planned.training.schedule == "one_cycle":
+        return False
     if not job.stops_at_plateau or num_steps * BRANCH_AT[0] < MIN_BRANCH_STEPS:
         return False
     return len(plateau_cases(job, num_steps)) >= MIN_PLATEAU_CASES
@@ -172,6 +184,10 @@ def validate(
     """
     done, seconds = _read_scores(job)
     left = [case_id for case_id in job.val_cases if case_id not in done]
+    stored = stored_cases(job)
+    reason = note_limit(job, stored) if left else None
+    if reason is not None:
+        listeners.on_progress({"event": "note", "text": reason})
     waiting: deque[Future[tuple[CaseScore, float]]] = deque()
 
     def collect(most: int) -> float:
@@ -190,7 +206,8 @@ def validate(
             listeners.stop_if_asked(job.name)
             logits = _predict(job, model, execution, case_id)
             now = time.monotonic()
-            waiting.append(pool.submit(_finish_case, job, case_id, logits, now - last))
+            keep = case_id in stored
+            waiting.append(pool.submit(_finish_case, job, case_id, logits, now - last, keep=keep))
             last = now
             seconds += collect(MAX_WAITING)
         seconds += collect(0)
@@ -220,11 +237,16 @@ def _predict(
 
 
 def _finish_case(
-    job: FoldJob, case_id: str, logits: NDArray[np.float32], seconds: float
+    job: FoldJob, case_id: str, logits: NDArray[np.float32], seconds: float, *, keep: bool
 ) -> tuple[CaseScore, float]:
-    """Restore a prediction to the image's grid, write it in the user's values, score it."""
+    """Restore a prediction to the image's grid, write it in the user's values, score it.
+
+    `keep`: store the probabilities, too.
+    """
     classes, geometry, score = _score(job, case_id, logits)
     write_labels(prediction_path(job, case_id), to_values(classes, job.plan.labels), geometry)
+    if keep:
+        store_case(job, case_id, logits, geometry.spacing)
     line = {"score": score.model_dump(mode="json"), "seconds": seconds}
     append_line(job.folder.scores, line)
     return score, seconds

@@ -168,6 +168,15 @@ def test_lines_of_a_log_are_heard_once_and_only_when_complete(jobs):
     assert heard[0]["configuration"] == "3d_fullres"
 
 
+def test_lines_of_a_log_tell_how_fast_the_fold_is(jobs):
+    log = FoldLog(jobs[0])
+    for step, seconds in ((10, 30.0), (20, 35.0)):
+        append_line(jobs[0].folder.metrics, {"step": step, "seconds": seconds})
+    first, second = log.new_lines()
+    assert "patches_per_second" not in first
+    assert second["patches_per_second"] == 2 * jobs[0].planned.batch_size
+
+
 def test_damaged_lines_of_a_log_are_passed_over(jobs):
     path = jobs[0].folder.metrics
     log = FoldLog(jobs[0])

@@ -1,10 +1,9 @@
 import pytest
-import torch
 
 from autoseg.errors import TrainingError
 from autoseg.train import device
 from autoseg.train.cluster import train_folds
-from autoseg.train.device import check_device, memory_told, most_at_once
+from autoseg.train.device import check_device, most_at_once
 
 
 @pytest.fixture
@@ -46,8 +45,3 @@ def test_a_gpu_trains_one_fold_at_a_time(gpus):
     assert most_at_once("cuda", 8) == 4
     assert most_at_once("cuda:1", 8) == 1
     assert most_at_once("cpu", 8) == 8
-
-
-def test_a_full_device_is_explained():
-    with pytest.raises(TrainingError, match="--memory"), memory_told("2d fold 0"):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")

@@ -17,7 +17,9 @@ from autoseg.train.lines import read_lines
 from autoseg.train.lock import held
 from autoseg.train.records import FoldResult, RunSettings
 from autoseg.train.task import TASKS
+from autoseg.train.training import read_schedule
 from autoseg.train.validation import QuickLook
+from autoseg.workspace import append_line
 
 
 def ignore_progress(_):
@@ -71,6 +73,12 @@ def test_fold_leaves_result_weights_predictions_and_a_log(uninterrupted):
     assert [score.case_id for score in result.scores] == list(job.val_cases)
     assert [line["step"] for line in lines(job.folder.metrics)] == list(range(1, 9))
     assert len(list(job.folder.validation.iterdir())) == len(job.val_cases)
+
+
+def test_the_log_says_how_long_batches_were_waited_for(uninterrupted):
+    shares = [line["waiting"] for line in lines(uninterrupted["job"].folder.metrics)]
+    assert all(0 <= share <= 1 for share in shares)
+    assert max(shares) > 0
 
 
 def test_predictions_lie_on_the_original_grid_in_the_users_values(uninterrupted):
@@ -280,6 +288,20 @@ def test_a_run_that_goes_astray_before_its_first_checkpoint_begins_again(make_jo
     spoil(1)
     assert train_fold(job, ignore_progress, never).num_steps == 6
     assert [line["to_step"] for line in rollbacks(job)] == [0]
+
+
+def test_a_run_that_went_back_has_forgotten_how_it_was_shortened_later(make_job):
+    job = make_job(num_steps=20)
+    lines = [
+        {"event": "revised", "step": 5, "num_steps": 18},
+        {"event": "revised", "step": 12, "num_steps": 14},
+        {"event": "rolled back", "step": 13, "to_step": 8, "lr_factor": 0.5, "found": "nan"},
+        {"event": "revised", "step": 15, "num_steps": 16},
+    ]
+    for line in lines:
+        append_line(job.folder.events, line)
+    revisions = read_schedule(job, 20).revisions
+    assert [(item.step, item.num_steps) for item in revisions] == [(5, 18), (15, 16)]
 
 
 def test_a_run_whose_plan_forbids_it_does_not_go_back(make_job, spoil):

@@ -95,7 +95,7 @@ import importlib.abc, sys
 ALLOWED = {"autoseg", "autoseg.record", "autoseg.errors", "autoseg.runtime",
            "autoseg.runtime.errors", "autoseg.network", "autoseg.train",
            "autoseg.train.loop", "autoseg.train.loss",
-           "autoseg.train.ema"}
+           "autoseg.train.accumulate", "autoseg.train.ema"}
 
 class Refuse(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):

@@ -62,6 +62,16 @@ def drive(who, clock, schedule, seconds_per_step, steps, validation_s=None):
     return found
 
 
+def test_a_run_that_lost_steps_late_is_looked_at_again(clock, make_pace):
+    pace = make_pace()
+    drive(pace, clock, Schedule(97), 1.0, range(1, 91))
+    pace.check_again()  # after 90 s it goes on from step 30
+    found = drive(pace, clock, Schedule(97), 1.0, range(31, 40))
+    assert list(found) == [35]
+    assert found[35] is not None
+    assert found[35] <= 40
+
+
 def test_run_on_time_keeps_its_steps(clock, make_pace):
     found = drive(make_pace(), clock, Schedule(97), 1.0, range(1, 98))
     assert found == {25: None, 60: None, 85: None}
@@ -86,6 +96,11 @@ def test_run_that_stays_slow_ends_in_time(clock, make_pace):
 def test_run_that_was_planned_too_short_gets_more_steps(clock, make_pace):
     found = drive(make_pace(), clock, Schedule(60), 0.5, range(1, 51))
     assert found[50] == 50 + int(0.97 * 75 / 0.5)
+
+
+def test_run_that_is_at_its_end_gets_no_steps_whose_rate_would_be_zero(clock, make_pace):
+    found = drive(make_pace(), clock, Schedule(50), 0.5, range(1, 51))
+    assert found == {50: None}
 
 
 def test_small_gains_of_time_change_nothing(clock, make_pace):
@@ -119,6 +134,15 @@ def test_resumed_run_counts_the_time_before(clock, make_pace):
     assert list(found) == [50, 63]
     assert found[50] == 50 + int(0.97 * 40 / 1.0)
     assert found[63] == 63 + int(0.97 * 14 / 2.0)
+
+
+def test_first_step_of_a_resumed_run_is_no_measure_of_the_rest(clock, make_pace):
+    who = make_pace(budget_s=16.0, elapsed_s=84.0)
+    clock.now += 5.0  # kernels and cases are loaded anew
+    assert not who.is_check_due()
+    clock.now += 1.0
+    assert who.is_check_due()
+    assert who.revised_steps(86, Schedule(95), None) is None
 
 
 def test_a_trial_that_is_gone_on_with_gets_no_more_time_than_others(clock, make_pace):

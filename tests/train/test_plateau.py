@@ -69,6 +69,10 @@ def test_a_gain_that_may_be_there_in_the_noise_is_no_plateau():
     assert not judged(end(0.81, 0.79, 0.8), end(0.8, 0.8, 0.8)).is_plateau
 
 
+def test_what_is_clearly_worse_than_before_is_no_plateau():
+    assert not judged(end(0.75, 0.75, 0.74), end(0.8, 0.8, 0.8)).is_plateau
+
+
 def test_a_class_that_is_hardly_found_yet_is_no_plateau():
     before, now = end(0.4, 0.4, 0.4), end(0.4, 0.4, 0.4, class_dice=(0.8, 0.0))
     assert not judged(now, before).is_plateau

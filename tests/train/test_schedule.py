@@ -6,32 +6,8 @@ from autoseg.train.schedule import (
     LOOK_FRACTION,
     Branch,
     Schedule,
-    poly_lr,
     trunk_steps,
 )
-
-
-def rate(step, num_steps=100, warmup=10):
-    return poly_lr(step, num_steps, peak=2.0, power=0.9, warmup=warmup)
-
-
-def test_rate_rises_over_the_warm_up_and_falls_to_zero():
-    rates = [rate(step) for step in range(101)]
-    assert rates[:10] == sorted(rates[:10])
-    assert rates[10:] == sorted(rates[10:], reverse=True)
-    assert rates[100] == 0
-
-
-def test_rate_follows_the_polynomial_after_the_warm_up():
-    assert rate(50) == pytest.approx(2.0 * 0.5**0.9)
-
-
-def test_without_warm_up_the_first_rate_is_the_peak():
-    assert rate(0, warmup=0) == 2.0
-
-
-def test_short_runs_warm_up_for_a_tenth_only():
-    assert rate(2, num_steps=20, warmup=50) == pytest.approx(2.0 * 0.9**0.9)
 
 
 def test_progress_of_an_unrevised_run_is_linear():

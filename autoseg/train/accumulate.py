@@ -1,0 +1,204 @@
+"""Gradients of a batch that goes through the network in parts.
+
+A loss may look at a batch as a whole (Dice over the batch, the hardest voxels, means over the
+voxels that are annotated): the mean of the losses of its parts is then another loss. So the parts
+are only what the network sees at once; the loss sees the logits of all of them together. Gao et al.
+2021, "Scaling deep contrastive learning batch size under memory limited setup" (arXiv:2101.06983):
+logits without keeping what a backward pass needs, the loss with its gradient by the logits, then
+part by part the network again, and back. The last part is not computed twice. It costs up to a
+third more time, and the gradients are those of the whole batch, whatever the loss.
+
+Batch normalisation alone sees the part only: no way through a network in parts can change that.
+
+Letters in shapes: B batch, M samples of a part, C channels, K classes, P patch axes.
+"""
+
+import gc
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from autoseg.network.execution import Execution
+from autoseg.network.recompute import uncounted
+
+Logits = Tensor | tuple[Tensor, ...]
+"""(B, K, *P), or several resolutions, finest first."""
+
+
+@final
+class MicroBatches:
+    """How many samples of a batch go through the network at once, and since which step.
+
+    Parameters
+    ----------
+    size
+        As decided before the first step; None: all.
+    changes
+        Steps done and the size since then, in the order in which it was found out.
+    on_change
+        Called with step and size when memory was full.
+    """
+
+    def __init__(
+        self,
+        size: int | None = None,
+        changes: Iterable[tuple[int, int]] = (),
+        on_change: Callable[[int, int], None] = lambda *_: None,
+    ) -> None:
+        self._changes: list[tuple[int, int | None]] = [(0, size)]
+        self._on_change = on_change
+        for step, changed in changes:
+            self._add(step, changed)
+
+    def at(self, step: int) -> int | None:
+        """Return the size after `step` steps; None: the whole batch."""
+        return next(size for since, size in reversed(self._changes) if since <= step)
+
+    def halve(self, step: int, size: int) -> None:
+        """Take half of `size` from this step on."""
+        half = (size + 1) // 2
+        self._add(step, half)
+        self._on_change(step, half)
+
+    def _add(self, step: int, size: int) -> None:
+        """Take a change, and drop what an interrupted run had found out later on."""
+        self._changes = [item for item in self._changes if item[0] <= step]
+        self._changes.append((step, size))
+
+
+def is_memory_full(error: BaseException) -> bool:
+    """Return whether an error says that memory could not be had, of a GPU or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # What torch raises for the machine's memory has no class of its own.
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How gradients are made, the same in every step."""
+
+    model: nn.Module
+    loss: Callable[..., Tensor]
+    """Of logits and targets."""
+    scaler: torch.amp.GradScaler
+    execution: Execution
+    micro_batches: MicroBatches
+
+
+def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -> Tensor:
+    """Leave the scaled gradients of a loss in a model that has none; return the loss.
+
+    Where memory is full, the step is tried again with half as many samples at once, from the same
+    random numbers.
+
+    Parameters
+    ----------
+    images
+        (B, C, *P), on the device.
+    targets
+        What the loss gets besides the logits of all images.
+    step
+        Steps done.
+    """
+    state = _State(way)
+    while True:
+        size = min(way.micro_batches.at(step) or len(images), len(images))
+        try:
+            if size == len(images):
+                return _at_once(way, images, targets)
+            return _in_parts(way, images.split(size), targets)
+        except Exception as error:
+            if size == 1 or not is_memory_full(error):
+                raise
+        # Here the error is gone, and with it all that its frames have held.
+        state.restore()
+        way.micro_batches.halve(step, size)
+
+
+def _at_once(way: Way, images: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
+    with way.execution.autocast():
+        logits = way.model(images)  # (B, K, *P), or several
+    value = way.loss(logits, *targets)
+    way.scaler.scale(value).backward()
+    return value.detach()
+
+
+def _in_parts(way: Way, parts: Sequence[Tensor], targets: tuple[Tensor, ...]) -> Tensor:
+    """Do the same, one part at a time."""
+    model, execution = way.model, way.execution
+    draws, found = [], []
+    for part in parts[:-1]:
+        draws.append(_random_state(execution))
+        with torch.no_grad(), execution.autocast(), uncounted(model):
+            found.append(_levels(model(part)))  # (M, K, *P) each
+    with execution.autocast():
+        last = model(parts[-1])
+    found.append(_levels(last))
+    whole = [
+        torch.cat([level.detach() for level in levels]).requires_grad_()
+        for levels in zip(*found, strict=True)
+    ]  # (B, K, *P) each
+    value = way.loss(whole[0] if isinstance(last, Tensor) else tuple(whole), *targets)
+    way.scaler.scale(value).backward()
+    slopes = [None if level.grad is None else level.grad.split(len(parts[0])) for level in whole]
+    del found, whole
+    _from_logits(_levels(last), slopes, -1)
+    del last  # with all that its backward pass has needed
+    after = _random_state(execution)
+    for index, draw in enumerate(draws):
+        _set_random_state(draw, execution)
+        with execution.autocast():
+            logits = model(parts[index])
+        _from_logits(_levels(logits), slopes, index)
+    _set_random_state(after, execution)
+    return value.detach()
+
+
+def _levels(logits: Logits) -> tuple[Tensor, ...]:
+    return (logits,) if isinstance(logits, Tensor) else tuple(logits)
+
+
+def _from_logits(
+    levels: Sequence[Tensor], slopes: Sequence[tuple[Tensor, ...] | None], index: int
+) -> None:
+    """Go back from the logits of a part; not from those that the loss takes no notice of."""
+    pairs = [(a, b[index]) for a, b in zip(levels, slopes, strict=True) if b is not None]
+    torch.autograd.backward([a for a, _ in pairs], [b for _, b in pairs])
+
+
+@final
+class _State:
+    """What a step changes before its gradients are there: random numbers, running statistics."""
+
+    def __init__(self, way: Way) -> None:
+        self._model, self._execution = way.model, way.execution
+        self._random = _random_state(way.execution)
+        self._buffers = [buffer.clone() for buffer in way.model.buffers()]
+
+    def restore(self) -> None:
+        """Forget that the step was begun."""
+        self._model.zero_grad()
+        gc.collect(1)  # an error may be part of a cycle; it is young
+        if self._execution.kind == "cuda":
+            torch.cuda.empty_cache()
+        _set_random_state(self._random, self._execution)
+        with torch.no_grad():
+            for buffer, before in zip(self._model.buffers(), self._buffers, strict=True):
+                buffer.copy_(before)
+
+
+def _random_state(execution: Execution) -> tuple[Tensor, ...]:
+    states = (torch.get_rng_state(),)
+    if execution.kind == "cuda":
+        return (*states, torch.cuda.get_rng_state(execution.device))
+    return states
+
+
+def _set_random_state(states: tuple[Tensor, ...], execution: Execution) -> None:
+    torch.set_rng_state(states[0])
+    if execution.kind == "cuda":
+        torch.cuda.set_rng_state(states[1], execution.device)
