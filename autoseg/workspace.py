@@ -115,6 +115,11 @@ class Workspace:
         return self.root / "training"
 
     @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's files, unless the user names another."""
+        return self.root / "tensorboard"
+
+    @property
     def pretraining(self) -> Path:
         """Folder of what was learnt without labels."""
         return self.root / "pretraining"
@@ -216,6 +221,11 @@ class FoldFolder:
         return self.root / "events.jsonl"
 
     @property
+    def tracked(self) -> Path:
+        """Name of the training in experiment trackers."""
+        return self.root / "tracked.json"
+
+    @property
     def result(self) -> Path:
         return self.root / "result.json"
 
@@ -237,6 +247,11 @@ class FoldFolder:
     def stop(self) -> Path:
         """Its presence asks the process that trains the fold to save and to stop."""
         return self.root / "stop"
+
+    @property
+    def probabilities(self) -> Path:
+        """Folder of the validation cases' probabilities, for what is chosen after training."""
+        return self.root / "probabilities"
 
     @property
     def validation(self) -> Path:

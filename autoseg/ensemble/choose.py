@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from autoseg.ensemble.tried import Tried
 from autoseg.errors import TrainingError
 from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import foreground_mean
@@ -48,6 +49,8 @@ class Ensemble(Record):
     candidates: tuple[Candidate, ...]
     """Every trained configuration, in the plan's order."""
     reason: str
+    tried: tuple[Tried, ...] = ()
+    """Weights of several configurations, where there are some; empty where nothing was searched."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,20 +82,25 @@ def count_case(
 
 def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest component (joined by faces); the first of equals, as when predicting."""
-    import cc3d
-
     boxes = ndimage.find_objects(mask.view(np.int8))
     if not boxes:
         return mask
-    inside = mask[boxes[0]]
-    inside = inside if inside.ndim > 1 else inside[None]  # cc3d knows no single axis
-    components, count = cc3d.connected_components(
-        inside, connectivity=4 if inside.ndim == 2 else 6, return_N=True
-    )
+    components, count = components_of(mask[boxes[0]])
     if count == 1:
         return mask
     sizes = np.bincount(components.reshape(-1))
     sizes[0] = 0
     kept = np.zeros_like(mask)
-    kept[boxes[0]] = (components == sizes.argmax()).reshape(mask[boxes[0]].shape)
+    kept[boxes[0]] = components == sizes.argmax()
     return kept
+
+
+def components_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
+    """Return the number of each voxel's component (joined by faces), 0 outside, and how many."""
+    import cc3d
+
+    inside = mask if mask.ndim > 1 else mask[None]  # cc3d knows no single axis
+    components, count = cc3d.connected_components(
+        inside, connectivity=4 if inside.ndim == 2 else 6, return_N=True
+    )
+    return components.reshape(mask.shape), count

@@ -6,9 +6,9 @@ decided is too hopeful, so the gain is also given cross-fitted: each case after 
 others chose.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -16,23 +16,24 @@ from numpy.typing import NDArray
 
 from autoseg.dataset.annotated import without_unknown
 from autoseg.dataset.case import read_classes
-from autoseg.dataset.dataset import Case, Dataset
+from autoseg.dataset.dataset import Case
 from autoseg.dataset.label_values import to_classes
-from autoseg.ensemble.choose import Ensemble
+from autoseg.ensemble.choose import Ensemble, Member
 from autoseg.ensemble.largest import Counts, Rules, count_case, stack_counts
+from autoseg.ensemble.offsets import Offsets
 from autoseg.ensemble.predictions import find_predictions
+from autoseg.ensemble.small import CaseObjects, choose_sizes, count_objects
+from autoseg.ensemble.stored import Source, as_judged, find_places, load_places
+from autoseg.ensemble.tried import MIN_CASES, Grouping, Tried, group_cases, held_out
 from autoseg.errors import WorkspaceError
 from autoseg.evaluate.statistics import defined_mean, number_or_none
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
 from autoseg.runtime.images import read_labels
-from autoseg.runtime.recipe import KeepLargest
-from autoseg.seeds import stream
+from autoseg.runtime.recipe import KeepLargest, SmallestObject
 from autoseg.train.records import FoldResult
-from autoseg.workspace import FoldFolder, Workspace
+from autoseg.workspace import FoldFolder
 
-MIN_CASES = 2
-"""Fewer cases decide nothing."""
 MIN_GAIN = 1e-9
 """A smaller rise of the Dice is rounding."""
 
@@ -64,12 +65,18 @@ class PostprocessingChoice(Record):
     """With the steps, on the cases that decided."""
     dice_cross_fitted: float | None
     """Each case with the steps that the other groups of cases chose."""
-    cross_fitting: Literal["folds", "halves", "none"]
+    cross_fitting: Grouping
     """The groups: folds; with a single fold its cases (patients) in two halves."""
     class_dice: tuple[float | None, ...]
     class_dice_in_sample: tuple[float | None, ...]
     class_dice_cross_fitted: tuple[float | None, ...]
     reason: str
+    offsets: tuple[float, ...] = ()
+    """Added to each class' log-probability before classes are decided; empty for none."""
+    smallest: tuple[SmallestObject, ...] = ()
+    """Smaller objects are removed, after `steps`."""
+    tried: tuple[Tried, ...] = ()
+    """Thresholds and smallest objects; empty where they were not searched."""
 
     @property
     def gain_cross_fitted(self) -> float | None:
@@ -78,30 +85,44 @@ class PostprocessingChoice(Record):
 
 
 def choose_postprocessing(
-    plan: Plan, dataset: Dataset, workspace: Workspace, ensemble: Ensemble
+    source: Source, ensemble: Ensemble, offsets: Offsets = (), tried: tuple[Tried, ...] = ()
 ) -> PostprocessingChoice:
-    """Return the keep-largest rules that raise the out-of-fold Dice of the ensemble's folds.
+    """Return what raises the out-of-fold Dice of the ensemble's folds when objects are removed.
+
+    Parameters
+    ----------
+    offsets, tried
+        What was chosen before (see `choose_offsets`): it is kept, and objects are those it gives.
 
     Raises
     ------
     WorkspaceError
         The prediction of a validation case is missing.
     """
-    member = ensemble.members[0]
-    evidence = _gather(plan, dataset, workspace, member.configuration, member.folds)
+    plan, members = source.plan, ensemble.members
+    name = " + ".join(member.configuration for member in members)
+    evidence = _gather(source, members, offsets)
     if evidence is None:
-        return _undecided(plan, member.configuration)
-    counts, num_classes = evidence.counts, len(plan.labels.names) - 1
-    rules, trials = decide(counts, plan.labels.names[1:])
-    nothing = Rules(foreground=False, classes=(False,) * num_classes)
-    groups, cross_fitting = _groups(evidence, plan.seed)
+        return _undecided(plan, name).revised(offsets=offsets, tried=tried)
+    counts, names = evidence.counts, plan.labels.names[1:]
+    rules, trials = decide(counts, names)
+    nothing = Rules(foreground=False, classes=(False,) * len(names))
+    groups, cross_fitting = group_cases(evidence.folds, evidence.patients, plan.seed)
     tables = (counts.dice(nothing), counts.dice(rules), cross_fit(counts, groups))
     by_class = [[number_or_none(value) for value in defined_mean(table)] for table in tables]
     overall = [number_or_none(defined_mean(defined_mean(table))) for table in tables]
+    smallest, sizes = choose_sizes(
+        evidence.objects,
+        rules,
+        groups=groups,
+        patients=evidence.patients,
+        names=names,
+        unit=_size_unit(plan),
+    )
     return PostprocessingChoice(
         autoseg_version=autoseg_version(),
         plan_digest=plan.digest(),
-        configuration=member.configuration,
+        configuration=name,
         steps=to_steps(rules),
         num_cases=len(evidence.folds),
         trials=trials,
@@ -113,6 +134,9 @@ def choose_postprocessing(
         class_dice_in_sample=tuple(by_class[1]),
         class_dice_cross_fitted=tuple(by_class[2]),
         reason=_reason(trials),
+        offsets=offsets,
+        smallest=smallest,
+        tried=(*tried, sizes),
     )
 
 
@@ -143,9 +167,9 @@ def cross_fit(counts: Counts, groups: NDArray[np.integer]) -> NDArray[np.float64
     """
     names = [str(index) for index in range(counts.reference.shape[1])]
     table = np.full(counts.reference.shape, np.nan)
-    for group in np.unique(groups) if len(np.unique(groups)) > 1 else ():
-        rules, _ = decide(counts, names, groups != group)
-        table[groups == group] = counts.dice(rules, groups == group)
+    for choose, judged in held_out(groups):
+        rules, _ = decide(counts, names, choose)
+        table[judged] = counts.dice(rules, judged)
     return table
 
 
@@ -154,40 +178,73 @@ class _Evidence:
     """Counts of the out-of-fold cases, and where each comes from."""
 
     counts: Counts
+    objects: tuple[CaseObjects, ...]
     folds: tuple[str, ...]
     patients: tuple[str, ...]
 
 
-def _gather(
-    plan: Plan, dataset: Dataset, workspace: Workspace, configuration: str, folds: Sequence[str]
-) -> _Evidence | None:
+@dataclass(frozen=True)
+class _Predicted:
+    """An out-of-fold case: class indices (*S) that were found, and those that are right."""
+
+    case: Case
+    fold: str
+    found: NDArray
+    reference: NDArray
+    voxel_size: float
+    """Product of the image's spacings."""
+
+
+def _gather(source: Source, members: Sequence[Member], offsets: Offsets) -> _Evidence | None:
     """Return the counts of all validation cases; None where there are too few to decide."""
-    cases = {case.id: case for case in dataset.cases}
-    found, origins, patients = [], [], []
-    for fold in folds:
-        folder = workspace.fold(configuration, fold)
+    counts, objects, folds, patients = [], [], [], []
+    num_classes = source.num_classes
+    for item in _predicted(source, members, offsets):
+        counts.append(count_case(item.found, item.reference, num_classes))
+        objects.append(count_objects(item.found, item.reference, num_classes, item.voxel_size))
+        folds.append(item.fold)
+        patients.append(item.case.group)
+    if len(counts) < MIN_CASES:
+        return None
+    return _Evidence(stack_counts(counts), tuple(objects), tuple(folds), tuple(patients))
+
+
+def _predicted(source: Source, members: Sequence[Member], offsets: Offsets) -> Iterator[_Predicted]:
+    """Yield the out-of-fold cases as the ensemble labels them.
+
+    As validation has written them; where classes are decided otherwise, from what is stored.
+    """
+    if len(members) == 1 and not offsets:
+        yield from _written(source, members[0])
+        return
+    places = find_places(source, members)
+    for loaded in load_places(source, places, "the choice of post-processing"):
+        found = as_judged(source, loaded, loaded.labels(members, offsets))
+        place, size = loaded.place, loaded.voxel_size
+        yield _Predicted(place.case, place.fold, found, loaded.reference, size)
+
+
+def _written(source: Source, member: Member) -> Iterator[_Predicted]:
+    labels = source.plan.labels
+    for fold in member.folds:
+        folder = source.workspace.fold(member.configuration, fold)
         predictions = find_predictions(folder)
         for score in FoldResult.load(folder.result).scores:
-            case = cases[score.case_id]
-            prediction = predictions.get(case.id)
-            if prediction is None:
+            source.listeners.stop_if_asked("the choice of post-processing")
+            case = source.cases[score.case_id]
+            path = predictions.get(case.id)
+            if path is None:
                 raise _missing(case.id, folder)
-            found.append(_count(plan, dataset, case, prediction))
-            origins.append(fold)
-            patients.append(case.group)
-    if len(found) < MIN_CASES:
-        return None
-    return _Evidence(stack_counts(found), tuple(origins), tuple(patients))
+            image = read_labels(path)
+            found = without_unknown(to_classes(image.array[0], labels), case, labels, fill=0)
+            size = math.prod(image.geometry.spacing)
+            yield _Predicted(case, fold, found, read_classes(source.dataset, case), size)
 
 
-def _count(plan: Plan, dataset: Dataset, case: Case, prediction: Path) -> Counts:
-    """Return the counts of one case, whose found classes are in a file."""
-    found = to_classes(read_labels(prediction).array[0], plan.labels)
-    return count_case(
-        without_unknown(found, case, plan.labels, fill=0),
-        read_classes(dataset, case),
-        len(plan.labels.names),
-    )
+def _size_unit(plan: Plan) -> str:
+    """Return the unit of sizes: of areas or volumes."""
+    dimensions = len(plan.configurations[0].recipe.transpose)
+    return plan.unit if dimensions == 1 else f"{plan.unit}{dimensions}"
 
 
 def _missing(case_id: str, folder: FoldFolder) -> WorkspaceError:
@@ -196,20 +253,6 @@ def _missing(case_id: str, folder: FoldFolder) -> WorkspaceError:
         expected="one label map of each validation case",
         fix=f"delete {folder.result} and run `autoseg train` again",
     )
-
-
-def _groups(
-    evidence: _Evidence, seed: int
-) -> tuple[NDArray[np.integer], Literal["folds", "halves", "none"]]:
-    """Return the group of each case for cross-fitting; patients are never divided."""
-    if len(set(evidence.folds)) > 1:
-        return np.unique(evidence.folds, return_inverse=True)[1], "folds"
-    patients = sorted(set(evidence.patients))
-    if len(patients) < 2:
-        return np.zeros(len(evidence.patients), int), "none"
-    order = stream(seed, "postprocessing", "halves").permutation(len(patients))
-    half = {patients[index]: place % 2 for place, index in enumerate(order)}
-    return np.array([half[patient] for patient in evidence.patients]), "halves"
 
 
 def to_steps(rules: Rules) -> tuple[KeepLargest, ...]:

@@ -199,7 +199,14 @@ def open_model(
     """
     manifest = load_manifest(folder)
     cases, _ = find_cases(inputs, manifest.channel_files, len(manifest.channels), missing)
-    num_cases = len(cases)
+    return open_for(folder, wanted, device=device, num_cases=len(cases), effort=effort)
+
+
+def open_for(
+    folder: Path, wanted: str, *, device: str, num_cases: int, effort: Effort = BALANCED
+) -> tuple[Model, Backend]:
+    """Return an artifact with the backend that suits so many images, and that backend."""
+    manifest = load_manifest(folder)
     backend = choose_backend(manifest, wanted, device=device, num_cases=num_cases, effort=effort)
     if backend == "torch-bf16" and not _multiplies_bf16():
         backend = "torch"

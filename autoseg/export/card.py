@@ -104,6 +104,9 @@ def _postprocessing_text(choice: PostprocessingChoice) -> str:
             "(cross-fitted: each case after the rules that other cases chose), "
             f"without it {choice.dice:.4f}."
         )
+    for item in choice.tried:
+        if item.used:
+            text += f" {item.name.capitalize()}: {plain(item.best)}. {item.reason}"
     return f"{text}\n"
 
 

@@ -128,6 +128,8 @@ def _describe(sources: Sources) -> Manifest:
         ),
         postprocessing=sources.postprocessing.steps,
         verification=None,
+        offsets=sources.postprocessing.offsets,
+        smallest=sources.postprocessing.smallest,
     )
 
 

@@ -22,7 +22,7 @@ from autoseg.runtime.manifest import Configuration, Parity
 from autoseg.runtime.model import Effort, TileNetwork, predict_logits
 from autoseg.runtime.normalise import network_input, normalise
 from autoseg.runtime.prepare import Prepared, prepare
-from autoseg.runtime.restore import decide_labels, probabilities
+from autoseg.runtime.restore import decide_labels, to_probabilities
 
 NUM_CASES = 2
 REGION = 1.5
@@ -94,7 +94,7 @@ def compare(
     for sample in samples:
         found = predict_logits(sample.part, configuration, network, PLAIN)
         chances, expected = (
-            probabilities(np.array(logits), configuration.decision)
+            to_probabilities(np.array(logits), configuration.decision)
             for logits in (found, sample.expected)
         )
         labels = (decide_labels(item, configuration.decision) for item in (chances, expected))

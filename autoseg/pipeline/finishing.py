@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble, choose_ensemble
+from autoseg.ensemble.offsets import choose_offsets
 from autoseg.ensemble.postprocessing import PostprocessingChoice, choose_postprocessing
+from autoseg.ensemble.stored import Source
+from autoseg.ensemble.weights import choose_weights
 from autoseg.errors import WorkspaceError
 from autoseg.pipeline.sharing import Finished, note_finished
 from autoseg.plan.plan import Plan
@@ -19,6 +22,7 @@ from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, write_text
 
 OnEvent = Callable[[Mapping[str, object]], None]
+NOBODY = Listeners(lambda _: None, lambda: False)
 
 
 def load_results(workspace: Workspace, plan: Plan) -> list[FoldResult]:
@@ -42,13 +46,33 @@ def load_results(workspace: Workspace, plan: Plan) -> list[FoldResult]:
     return results
 
 
-def choose(plan: Plan, dataset: Dataset, workspace: Workspace) -> None:
-    """Choose the ensemble and the post-processing on out-of-fold predictions; write both."""
-    results = load_results(workspace, plan)
-    ensemble = choose_ensemble(plan, workspace, results)
+def choose(
+    plan: Plan, dataset: Dataset, workspace: Workspace, listeners: Listeners = NOBODY
+) -> None:
+    """Choose what needs no training on out-of-fold predictions, one after the other; write it.
+
+    Configurations and their weights, thresholds, and which objects are removed.
+
+    Raises
+    ------
+    Interrupted
+        The user has asked to stop between two cases; the former choices stay.
+    """
+    source = Source(plan, dataset, workspace, listeners)
+    _tell(listeners, "configurations and weights")
+    ensemble = choose_weights(
+        source, choose_ensemble(plan, workspace, load_results(workspace, plan))
+    )
+    _tell(listeners, "thresholds")
+    offsets, tried = choose_offsets(source, ensemble.members)
+    _tell(listeners, "objects to remove")
+    choice = choose_postprocessing(source, ensemble, offsets, tried)
     write_text(workspace.ensemble, ensemble.to_json())
-    choice = choose_postprocessing(plan, dataset, workspace, ensemble)
     write_text(workspace.postprocessing, choice.to_json())
+
+
+def _tell(listeners: Listeners, part: str) -> None:
+    listeners.on_progress({"event": "step", "name": f"choose: {part}"})
 
 
 def export(
@@ -99,7 +123,7 @@ def finish(
     listeners = Listeners(on_event, should_stop)
     seconds: dict[str, float] = {}
     with _timed(seconds, "ensemble", on_event):
-        choose(plan, dataset, workspace)
+        choose(plan, dataset, workspace, listeners)
     listeners.stop_if_asked("the export")
     with _timed(seconds, "export", on_event):
         is_new = export(

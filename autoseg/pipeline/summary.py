@@ -57,9 +57,16 @@ def summarise_run(workspace: Workspace) -> dict:
 
 
 def _out_of_fold(ensemble: Ensemble, results: Sequence[FoldResult], seed: int) -> dict | None:
-    """Return the scores of all cases that the model's folds had not seen; None without any."""
-    members = {(item.configuration, fold) for item in ensemble.members for fold in item.folds}
-    used = [item for item in results if (item.configuration, item.fold) in members]
+    """Return the scores of all cases that the model's folds had not seen; None without any.
+
+    Of several configurations those of the best alone.
+    """
+    best = ensemble.members[0]
+    used = [
+        item
+        for item in results
+        if item.configuration == best.configuration and item.fold in best.folds
+    ]
     scores = [score for item in used for score in item.scores]
     return summarise(scores, seed).model_dump(mode="json") if scores else None
 

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from autoseg.dataset.dataset import Case, Dataset
+from autoseg.ensemble.stored import Source
 from autoseg.evaluate.score import score_case
 from autoseg.plan.plan import Plan
 from autoseg.runtime.images import Geometry, write_labels
+from autoseg.runtime.prepare import Placement
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.fingerprints import fingerprint_of, request_of
+from autoseg.train.job import Listeners
+from autoseg.train.out_of_fold import StoredCase, to_steps, write_stored
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace, write_text
 from autoseg_planners import nnunet
@@ -57,6 +61,11 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 @pytest.fixture
+def source(plan: Plan, dataset: Dataset, workspace: Workspace) -> Source:
+    return Source(plan, dataset, workspace, Listeners(lambda _: None, lambda: False))
+
+
+@pytest.fixture
 def train(
     plan: Plan, workspace: Workspace, dataset: Dataset
 ) -> Callable[[str, str, dict[str, tuple[np.ndarray, np.ndarray]]], FoldResult]:
@@ -87,5 +96,24 @@ def train(
         )
         write_text(folder.result, result.to_json())
         return result
+
+    return write
+
+
+@pytest.fixture
+def store(plan: Plan, workspace: Workspace) -> Callable[[str, str, str, np.ndarray], None]:
+    """Store the probabilities of a case of a fold from logits (K, *S) on the image's grid."""
+
+    def write(configuration, fold, name, logits):
+        shape = logits.shape[1:]
+        placement = Placement(
+            image_shape=shape,
+            transpose=(0, 1, 2),
+            box=tuple((0, size) for size in shape),
+            prepared_shape=shape,
+            coarse_axis=None,
+        )
+        case = StoredCase(name, to_steps(logits), placement, float(np.prod(SPACING)))
+        write_stored(workspace.fold(configuration, fold), case, plan.digest())
 
     return write

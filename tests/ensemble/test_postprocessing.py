@@ -74,12 +74,12 @@ def test_cross_fitting_uses_the_rules_of_the_others():
     assert np.isnan(cross_fit(table, np.array([0, 0]))).all()
 
 
-def test_choice_is_cross_fitted_over_folds(plan, dataset, workspace, train):
+def test_choice_is_cross_fitted_over_folds(plan, workspace, source, train):
     results = [
         train("2d", fold, {f"case {fold}": (clean(), speckled(1))}) for fold in ("0", "1", "2")
     ]
     ensemble = choose_ensemble(plan, workspace, results)
-    found = choose_postprocessing(plan, dataset, workspace, ensemble)
+    found = choose_postprocessing(source, ensemble)
     assert found.steps == (KeepLargest(classes=(1, 2)),)
     assert found.cross_fitting == "folds"
     assert found.num_cases == 3
@@ -89,18 +89,18 @@ def test_choice_is_cross_fitted_over_folds(plan, dataset, workspace, train):
     assert PostprocessingChoice.from_json(found.to_json(), "postprocessing.json") == found
 
 
-def test_single_fold_is_cross_fitted_over_halves_of_its_patients(plan, dataset, workspace, train):
+def test_single_fold_is_cross_fitted_over_halves_of_its_patients(plan, workspace, source, train):
     cases = {f"case {i}": (clean(), speckled(1)) for i in range(4)}
     ensemble = choose_ensemble(plan, workspace, [train("2d", "0", cases)])
-    found = choose_postprocessing(plan, dataset, workspace, ensemble)
+    found = choose_postprocessing(source, ensemble)
     assert found.cross_fitting == "halves"
     assert found.dice_cross_fitted == 1.0
 
 
-def test_one_patient_cannot_be_cross_fitted(plan, dataset, workspace, train):
+def test_one_patient_cannot_be_cross_fitted(plan, workspace, source, train):
     cases = {f"case {i}": (clean(), speckled(1)) for i in range(2)}  # both of patient 0
     ensemble = choose_ensemble(plan, workspace, [train("2d", "0", cases)])
-    found = choose_postprocessing(plan, dataset, workspace, ensemble)
+    found = choose_postprocessing(source, ensemble)
     assert found.cross_fitting == "none"
     assert found.dice_cross_fitted is None
     assert found.dice is not None
@@ -108,16 +108,16 @@ def test_one_patient_cannot_be_cross_fitted(plan, dataset, workspace, train):
     assert found.dice_in_sample > found.dice
 
 
-def test_fold_on_all_cases_decides_nothing(plan, dataset, workspace, train):
+def test_fold_on_all_cases_decides_nothing(plan, workspace, source, train):
     ensemble = choose_ensemble(plan, workspace, [train("2d", "all", {})])
-    found = choose_postprocessing(plan, dataset, workspace, ensemble)
+    found = choose_postprocessing(source, ensemble)
     assert found.steps == ()
     assert "Fewer than" in found.reason
 
 
-def test_missing_prediction_is_named(plan, dataset, workspace, train):
+def test_missing_prediction_is_named(plan, workspace, source, train):
     cases = {f"case {i}": (clean(), clean()) for i in range(2)}
     ensemble = choose_ensemble(plan, workspace, [train("2d", "0", cases)])
     (workspace.fold("2d", "0").validation / "case 1.nii.gz").unlink()
     with pytest.raises(WorkspaceError, match="case 1"):
-        choose_postprocessing(plan, dataset, workspace, ensemble)
+        choose_postprocessing(source, ensemble)

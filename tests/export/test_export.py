@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from autoseg.ensemble.tried import Tried
 from autoseg.errors import ExportError
 from autoseg.export import export as exporting
 from autoseg.export.backend import find_artifact, open_model
@@ -15,6 +16,7 @@ from autoseg.export.export import export_model
 from autoseg.runtime.images import read_image
 from autoseg.runtime.manifest import load_manifest
 from autoseg.runtime.model import Model
+from autoseg.runtime.recipe import SmallestObject
 from autoseg.train.records import FoldResult
 
 
@@ -179,3 +181,26 @@ def test_the_card_gives_the_dice_with_and_without_post_processing(trained):
     card = card_of(trained, postprocessing=choice.revised(steps=()))
     assert "Post-processing: made up" in card
     assert "cross-fitted" not in card
+
+
+def test_what_was_chosen_after_training_reaches_manifest_and_card(trained):
+    from autoseg.export.members import load_sources
+
+    tried = Tried(
+        name="thresholds",
+        planned="as planned",
+        best="large +0.5",
+        num_cases=12,
+        used=True,
+        reason="It helps.",
+    )
+    smallest = (SmallestObject(class_index=1, size=4.0),)
+    choice = trained.postprocessing.revised(
+        offsets=(0.0, 0.5, 0.0), smallest=smallest, tried=(tried, tried.revised(used=False))
+    )
+    sources = load_sources(
+        trained.plan, trained.dataset, trained.workspace, trained.ensemble, choice
+    )
+    manifest = exporting._describe(sources)
+    assert (manifest.offsets, manifest.smallest) == ((0.0, 0.5, 0.0), smallest)
+    assert card_of(trained, postprocessing=choice).count("Thresholds: large +0.5. It helps.") == 1
