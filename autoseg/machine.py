@@ -1,6 +1,5 @@
 """What this machine is: a record that planners read. No torch, no environment variables."""
 
-import os
 import platform
 import subprocess
 import threading
@@ -8,21 +7,26 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import Field
 
 from autoseg.errors import AutosegError
 from autoseg.record import Record
 from autoseg.runtime.processors import usable_cpus as usable_cpus
+from autoseg.runtime.processors import usable_memory as usable_memory
 
 Device = Literal["cpu", "cuda", "mps"]
 Precision = Literal["fp32", "bf16", "fp16"]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NumCpus = Annotated[int, Field(ge=1)]
 
 MATRIX_SIZE = 1024
 """Edge of the matrices multiplied to measure throughput: large enough to fill every core."""
 MEASURE_S = 0.25
-"""Time spent on the measurement; the best of all products counts, so other work disturbs little."""
+"""Time spent on the measurement; the best of all products counts."""
 FLOPS_DIGITS = 2
 """Measured throughput is rounded to this many digits, so that plans repeat on one machine."""
 
@@ -43,15 +47,15 @@ class StepSpeed(Record):
     device: str
     """"cpu", or the name of a graphics processor."""
     precision: Precision
-    num_cpus: int
+    num_cpus: NumCpus
     """Those that were used."""
-    operation_s: float
+    operation_s: Seconds
     """Seconds of an operation of a convolution."""
-    value_s: float
+    value_s: Seconds
     """Seconds of a feature value: what is done to each, again and again, is bound by memory."""
-    parameter_s: float
+    parameter_s: Seconds
     """Seconds of a parameter: gradient, optimiser, running average."""
-    layer_s: float
+    layer_s: Seconds
     """Seconds of a layer that do not depend on its size: calls, threads."""
 
 
@@ -63,21 +67,21 @@ class TrainedSpeed(Record):
     device: str
     dimensions: int
     precision: Precision
-    ratio: float
+    ratio: Positive
     """Measured over expected; expected as without any trained fold."""
 
 
 class Machine(Record):
     """What a planner knows about the machine that will train."""
 
-    num_cpus: int
+    num_cpus: NumCpus
     """Usable by this process: affinity and container quota respected."""
     memory_bytes: int
     """Of the machine or of the container, whichever is less."""
     gpus: tuple[Gpu, ...]
     cpu_features: tuple[str, ...]
     """Those that matter here: the processor's bfloat16 and vector extensions."""
-    flops: float
+    flops: Positive
     """float32 operations a second of all usable cores, in a matrix product."""
     system: str
     python: str
@@ -131,7 +135,7 @@ class Machine(Record):
         raise AutosegError(
             found=f"device {name!r}; this machine has {self._devices()}",
             expected="auto, cpu, cuda, cuda:1 or mps, and a machine that has it",
-            fix="correct --device, or leave it out to take the best device here",
+            fix="name another device, or none to take the best one here",
         )
 
     def device_name(self, device: Device) -> str:
@@ -167,18 +171,13 @@ def measure_machine(flops: float | None = None) -> Machine:
     )
 
 
-def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return the bytes of memory of the machine or the container, whichever is less."""
-    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limits = [
-        int(text)
-        for text in (
-            _read(cgroup / "memory.max"),
-            _read(cgroup / "memory/memory.limit_in_bytes"),
-        )
-        if text.isdigit()
-    ]
-    return min([physical, *limits])
+def memory_kills(counters: Path = Path("/proc/vmstat")) -> int | None:
+    """Return how many processes the system has ended since it started because memory had run out.
+
+    None where it does not say: Linux does.
+    """
+    found = [line.split() for line in _read(counters).splitlines()]
+    return next((int(words[1]) for words in found if words[:1] == ["oom_kill"]), None)
 
 
 def _read(path: Path) -> str:
@@ -223,14 +222,20 @@ def _cpu_features() -> tuple[str, ...]:
 
 
 def _matrix_flops() -> float:
-    """Return float32 operations a second: the best product within `MEASURE_S`."""
+    """Return float32 operations a second: the best product within `MEASURE_S`.
+
+    The time counts that was computed: what this process waits for while other programs have the
+    processor is not the machine's.
+    """
     matrix = np.ones((MATRIX_SIZE, MATRIX_SIZE), dtype=np.float32)
     result = np.empty_like(matrix)
     best, end = np.inf, time.perf_counter() + MEASURE_S
     while time.perf_counter() < end:
-        start = time.perf_counter()
+        thread_s, process_s = time.thread_time(), time.process_time()
         np.matmul(matrix, matrix, out=result)
-        best = min(best, time.perf_counter() - start)
+        spent_s = time.thread_time() - thread_s
+        # Where other threads alone compute, their share is what an undisturbed product takes.
+        best = min(best, max(spent_s, (time.process_time() - process_s) / usable_cpus()))
     return float(f"{2.0 * MATRIX_SIZE**3 / best:.{FLOPS_DIGITS - 1}e}")
 
 

@@ -178,6 +178,12 @@ class NetworkPlan(Record):
         return len(self.stages[0].strides)
 
     @property
+    def extent(self) -> str:
+        """Depth and width in words."""
+        features = [stage.features for stage in self.stages]
+        return f"{len(features)} stages, {features[0]} to {features[-1]} features"
+
+    @property
     def total_strides(self) -> tuple[int, ...]:
         """Product of all strides, per axis: what a patch must be divisible by."""
         return self._strides_until(len(self.stages) - 1)

@@ -22,6 +22,8 @@ MIN_HOLDERS = 8
 """Cases with a class, below which its usual volume is not known."""
 MIN_DEVIATION = 0.1
 """Of the logarithm: no class has the same volume in all cases but in made data."""
+OBJECT = "object"
+"""What a class is called that nobody has named; the name of its value would be another's."""
 NORMAL_MAD = 1.4826
 """Standard deviation of a normal distribution, by its median absolute deviation."""
 
@@ -79,12 +81,18 @@ def _values(subject: Subject) -> list[Finding]:
     if subject.labels_declared or values == tuple(range(len(values))):
         return []
     shown = ", ".join(str(value) for value in values[:10]) + ", ..." * (len(values) > 10)
+    remedy = "nothing: values become classes in rising order, predictions get the values back"
+    if subject.may_be_ignored(len(values) - 1):
+        remedy = (
+            f'if {values[-1]} marks what is not annotated, as it usually does, declare "ignore": '
+            f"{values[-1]} in the spec; else {remedy}"
+        )
     return [
         finding(
             "note",
             f"masks with the values {shown}" + " and gaps between" * (len(values) > 2),
             "the numbers 0, 1, 2 and so on",
-            "nothing: values become classes in rising order, predictions get the values back",
+            remedy,
         )
     ]
 
@@ -99,7 +107,8 @@ def _inverted(subject: Subject) -> list[Finding]:
     border = float(np.median(borders))
     if min(inside, border) < INVERTED:
         return []
-    swapped = {"background": labels.values[1], labels.names[1]: labels.values[0]}
+    name = labels.names[1] if subject.labels_declared else OBJECT
+    swapped = {"background": labels.values[1], name: labels.values[0]}
     text = ", ".join(f'"{name}": {value}' for name, value in swapped.items())
     return [
         finding(

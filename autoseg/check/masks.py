@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,6 +155,7 @@ def reading_notes(dataset: Dataset) -> list[Finding]:
     findings = [*_changed_values(dataset.reading), *_nearest_colours(dataset)]
     if dataset.layout == "class_folders":
         findings.append(_folder_names(dataset))
+    findings += _partly_annotated(dataset)
     return findings + [_left_out(name, reason) for name, reason in dataset.excluded.items()]
 
 
@@ -194,6 +195,29 @@ def _nearest_colours(dataset: Dataset) -> list[Finding]:
             lossy,
         )
     ]
+
+
+def _partly_annotated(dataset: Dataset) -> list[Finding]:
+    """Return notes about the cases that annotate only some classes, as the spec says."""
+    files: dict[tuple[str, ...], list[str]] = {}
+    for case in dataset.cases:
+        if case.annotated is not None:
+            files.setdefault(case.annotated, []).append((*case.labels, case.id)[0])
+    return [
+        finding(
+            "note",
+            f"{counted(len(found), 'case annotates', 'cases annotate')} {_only(names)}",
+            "every class annotated in every case, unless the spec says otherwise",
+            "nothing: these cases teach nothing about the other classes, and are not scored for "
+            "them (annotated in the spec)",
+            found,
+        )
+        for names, found in files.items()
+    ]
+
+
+def _only(names: Sequence[str]) -> str:
+    return f"only {', '.join(names)}" if names else "no class"
 
 
 def _left_out(case_id: str, reason: str) -> Finding:

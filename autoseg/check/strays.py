@@ -105,9 +105,15 @@ def _remedy(subject: Subject, index: int) -> str:
     if reading.masks != "values" or not has_values:
         return "if it is no class, correct the masks"  # no map of values is read
     value, background = labels.values[index], labels.values[0]
-    spec: dict[str, object] = {"label_map": as_background([value], background, reading.label_map)}
+    declared = {"labels": _labels_without(labels, index)} if subject.labels_declared else {}
+    if subject.may_be_ignored(index):
+        spec = {**declared, "ignore": value}
+        return (
+            f"{value} usually marks what is not annotated: declare {json.dumps(spec)} in the spec; "
+            "if it is something else, correct the masks"
+        )
+    spec = {"label_map": as_background([value], background, reading.label_map), **declared}
     if subject.labels_declared:
-        spec |= {"labels": _labels_without(labels, index)}
         spec |= {} if labels.ignore is None else {"ignore": labels.ignore}
     return f"if it is no class, declare {json.dumps(spec)} in the spec, or correct the masks"
 

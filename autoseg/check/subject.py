@@ -7,6 +7,11 @@ from typing import Literal
 from autoseg.dataset.dataset import Case, Finding, Reading
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint
 
+MIN_VALUES = 2
+"""Background and one class."""
+USUAL_IGNORE = 255
+"""The value that most data sets, of 8 bits, give to what is not annotated."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -27,6 +32,15 @@ class Subject:
     def measured(self) -> list[CaseStats]:
         """The cases whose classes were counted: imported fingerprints have none."""
         return [case for case in self.fingerprint.cases if case.class_voxels]
+
+    def may_be_ignored(self, index: int) -> bool:
+        """Return whether a class is likely none: its value usually marks what is not annotated.
+
+        Of two values the higher one is the foreground, whatever it is.
+        """
+        labels = self.fingerprint.labels
+        is_usual = labels.values[index] == USUAL_IGNORE and len(labels.values) > MIN_VALUES
+        return is_usual and labels.ignore is None
 
     def images(self, ids: Sequence[str]) -> tuple[str, ...]:
         """Return the first image of each case, or its id where files are unknown."""

@@ -140,7 +140,7 @@ def print_plan(plan: "Plan") -> None:
             item.name,
             "yes" if item.train_by_default else "no",
             f"{item.cost.parameters / 1e6:.2f} M",
-            duration(item.cost.train_seconds),
+            duration(item.cost.train_seconds if item.train_by_default else None),
             size(item.cost.memory_bytes),
             size(item.cost.disk_bytes),
             item.why,
@@ -248,13 +248,19 @@ SCORE_COLUMNS = ("class", "cases", "Dice", "IoU", "HD95", "NSD")
 def print_choice(ensemble: Mapping, postprocessing: Mapping) -> None:
     """Print which folds make the model, how good they are, and what is done to predictions."""
     for member in ensemble["members"]:
-        print(f"ensemble: {member['configuration']}, folds {', '.join(member['folds'])}")
+        share = f", weight {member['weight']:g}" if member["weight"] < 1 else ""
+        print(f"ensemble: {member['configuration']}, folds {', '.join(member['folds'])}{share}")
     print(f"why: {ensemble['reason']}")
     if ensemble["summary"] is not None:
         dice = _score(ensemble["summary"]["foreground"], "dice")
         cases = counted(ensemble["summary"]["num_cases"], "out-of-fold case")
-        print(f"Dice: {dice}, mean of the classes, {cases}, no post-processing")
+        members = ensemble["members"]
+        alone = f" of {members[0]['configuration']} alone" if len(members) > 1 else ""
+        print(f"Dice{alone}: {dice}, mean of the classes, {cases}, no post-processing")
     print(f"post-processing: {postprocessing['reason']}")
+    for tried in (*ensemble["tried"], *postprocessing["tried"]):
+        setting = tried["best"] if tried["used"] else "as planned"
+        print(f"{tried['name']}: {setting}. {tried['reason']}")
     if postprocessing["steps"] and postprocessing["dice_cross_fitted"] is not None:
         dice = postprocessing["dice_cross_fitted"]
         print(f"Dice with post-processing, cross-fitted: {dice:.3f}")

@@ -8,6 +8,9 @@ SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
+LEAST_BYTES = 10**6
+"""A smaller size without a unit is a number of GB or MB whose unit was forgotten."""
+
 
 def seconds(text: str) -> float:
     """Return the seconds of a duration such as "90s", "20m", "2h" or "1h30m"."""
@@ -27,6 +30,8 @@ def size(text: str) -> int:
     unit = match.group(2).upper() if match else ""
     if match is None or unit not in BYTES or float(match.group(1)) <= 0:
         raise typer.BadParameter(f"found {text!r}, expected a size such as 8GB, 500MB or 16GiB")
+    if not unit and float(match.group(1)) < LEAST_BYTES:
+        raise typer.BadParameter(f"found {text!r} without a unit, expected a size such as 8GB")
     return int(float(match.group(1)) * BYTES[unit])
 
 

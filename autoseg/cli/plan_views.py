@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,8 @@ KEYS = {
 NAMED_GPU = re.compile(r"cuda:(\D.*|.*\d\D.*|\d{3,})")
 """A device with a name in place of an index: cuda:A100, cuda:4090."""
 LEAST = {"cpus": 1, "folds": 2}
+EXAMPLES = {"memory": "24GB", "ram": "64GB", "budget": "8h", "cpus": "8", "folds": "2"}
+"""A value of each key whose values are checked here."""
 SHOWN_WITH = {"dataset", "workspace", "what_if", "compare", "json_"}
 """Parameters of `plan` that go with these options; all others are about a plan that is made."""
 
@@ -86,9 +88,8 @@ def parse_what_if(texts: Sequence[str]) -> "WhatIf":
     Raises
     ------
     PlanError
-        A key that is unknown or given twice, a graphics processor that is not known.
-    typer.BadParameter
-        A value that is no duration, size or number.
+        A key that is unknown or given twice, a value that is no duration, size or number, a
+        graphics processor that is not known.
     """
     from autoseg.errors import PlanError, nearest
     from autoseg.plan.what_if import WhatIf
@@ -117,12 +118,34 @@ def parse_what_if(texts: Sequence[str]) -> "WhatIf":
 def _value(key: str, text: str) -> object:
     if key in LEAST:
         if not text.isdecimal() or int(text) < LEAST[key]:
-            raise typer.BadParameter(
-                f"found {key}={text}, expected a number of {LEAST[key]} or more"
-            )
+            raise _not_a(f"a number of {LEAST[key]} or more", key, text)
         return int(text)
-    readers = {"memory": parse.size, "ram": parse.size, "budget": parse.seconds, "gpu": _gpu}
-    return readers[key](text) if key in readers else text
+    if key == "gpu":
+        return _gpu(text)
+    if key == "budget":
+        return _read(parse.seconds, "a duration with its unit", key, text)
+    if key in ("memory", "ram"):
+        return _read(parse.size, "a size with its unit", key, text)
+    return text
+
+
+def _read(reader: Callable[[str], object], kind: str, key: str, text: str) -> object:
+    try:
+        return reader(text)
+    except typer.BadParameter:
+        raise _not_a(kind, key, text) from None
+
+
+def _not_a(kind: str, key: str, text: str) -> Exception:
+    """Return why a key does not take a value, and a value that it takes."""
+    from autoseg.errors import PlanError
+
+    unit = EXAMPLES[key].lstrip("0123456789")
+    is_number = text.replace(".", "", 1).isdecimal() and float(text) > 0
+    example = f"{text}{unit}" if unit and is_number else EXAMPLES[key]
+    return PlanError(
+        found=f"{key}={text} in {WHAT_IF}", expected=kind, fix=f"write it like {key}={example}"
+    )
 
 
 def _gpu(text: str) -> object:
@@ -231,7 +254,10 @@ def _print_both(first: "tuple[str, Plan]", second: "tuple[str, Plan]", *, as_jso
     rows = [(row.name, row.first, row.second, _why(row)) for row in found.differences]
     display.print_table("What differs", ("", *titles, "why"), rows)
     if found.keys:
-        print(f"{counted(len(found.keys), 'setting')} in all; --json lists each by its key")
+        print(
+            f"{counted(len(rows), 'row')} for {counted(found.shared_keys, 'setting')} of what both "
+            "plans have, and for what they cost; --json lists every setting by its key"
+        )
 
 
 def _why(row: "Difference") -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from autoseg.pipeline.supersede import by_key
 from autoseg.plan.compose import text
 from autoseg.plan.consistency import load_plan
+from autoseg.plan.expectation import expected_accuracy, planned_steps
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.record import LossPlan, NetworkPlan
 from autoseg.report.text import MISSING, duration, size
@@ -32,6 +33,8 @@ class Comparison:
     keys: dict[str, tuple[str | None, str | None]]
     """Every value that differs, as JSON, by the keys that `--set` takes; None: the plan has no
     such key. Costs and reasons are not among them."""
+    shared_keys: int
+    """How many of them belong to what both plans have: the plan, and configurations of one name."""
 
 
 def load_other(path: Path) -> Plan:
@@ -68,14 +71,15 @@ def compare_plans(first: Plan, second: Plan) -> Comparison:
             )
             differences.append(row)
     keys = [by_key(plan) for plan in (first, second)]
-    return Comparison(
-        differences=tuple(differences),
-        keys={
-            key: (keys[0].get(key), keys[1].get(key))
-            for key in dict.fromkeys([*keys[0], *keys[1]])
-            if keys[0].get(key) != keys[1].get(key)
-        },
-    )
+    changed = {
+        key: (keys[0].get(key), keys[1].get(key))
+        for key in dict.fromkeys([*keys[0], *keys[1]])
+        if keys[0].get(key) != keys[1].get(key) and not key.endswith(".why")
+    }
+    names = [{item.name for item in plan.configurations} for plan in (first, second)]
+    alone = names[0] ^ names[1]
+    shared = sum(key.partition(".")[0] not in alone for key in changed)
+    return Comparison(differences=tuple(differences), keys=changed, shared_keys=shared)
 
 
 def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
@@ -85,12 +89,23 @@ def _facts(plan: Plan) -> Iterator[tuple[str, str]]:
     yield "device", plan.device
     yield "memory", size(plan.memory_bytes)
     yield "memory of all processes", size(plan.ram_bytes)
-    yield "budget", "the default" if plan.budget_s is None else duration(plan.budget_s)
+    yield "budget", _budget(plan)
     yield "folds", str(plan.num_folds)
     yield "seed", str(plan.seed)
     for item in plan.configurations:
         for name, value in _configuration(plan, item):
             yield f"{item.name}.{name}", value
+
+
+def _budget(plan: Plan) -> str:
+    """Return the time of a training, given or what its planner takes by itself."""
+    if plan.budget_s is not None:
+        return duration(plan.budget_s)
+    longest = max(item.training.default_budget_s or 0.0 for item in plan.configurations)
+    if longest:
+        return f"{duration(longest)}, the default"
+    steps = max(item.training.default_steps or 0 for item in plan.configurations)
+    return f"{steps:,} steps a fold"
 
 
 def _configuration(plan: Plan, item: ConfigurationPlan) -> Iterator[tuple[str, str]]:
@@ -103,9 +118,13 @@ def _configuration(plan: Plan, item: ConfigurationPlan) -> Iterator[tuple[str, s
     yield "network", _network(item.network)
     yield "loss", _loss(training.loss)
     yield "optimiser", f"{training.optimizer}, learning rate {training.peak_lr:g}"
+    yield "schedule", training.schedule.replace("_", " ")
     yield "parameters", f"{cost.parameters / 1e6:.2f} M"
     yield "a step", duration(cost.step_seconds)
-    yield "a fold", duration(cost.train_seconds)
+    if item.train_by_default:
+        steps = planned_steps(plan, item)
+        yield "a fold", duration(cost.train_seconds)
+        yield "accuracy", f"{expected_accuracy(item, steps).accuracy}, {steps:,.0f} steps"
     yield "expected memory", size(cost.memory_bytes)
     yield "disk", size(cost.disk_bytes)
 
@@ -116,8 +135,7 @@ def _networks(plan: Plan) -> dict[str, NetworkPlan]:
 
 def _network(network: NetworkPlan) -> str:
     """Return blocks, depth and width, and whatever else is not as in a plain U-Net."""
-    features = [stage.features for stage in network.stages]
-    parts = [f"{network.encoder}, {len(features)} stages, {features[0]} to {features[-1]} features"]
+    parts = [f"{network.encoder}, {network.extent}"]
     others = dict(network.variants)
     if network.backbone is not None:
         others["backbone"] = network.backbone.model

@@ -1,15 +1,15 @@
 """A finished run as an input to planning: `autoseg plan --after WORKSPACE`."""
 
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import mean
 
 from autoseg.errors import PlanError, WorkspaceError
 from autoseg.evaluate.scores import CaseScore
-from autoseg.plan.after import ConfigurationEvidence, RunEvidence
+from autoseg.plan.after import ConfigurationEvidence, Ended, RunEvidence
 from autoseg.plan.consistency import load_plan
 from autoseg.plan.plan import ConfigurationPlan
+from autoseg.train.lines import read_lines
 from autoseg.train.records import FoldResult
 from autoseg.workspace import FoldFolder, Workspace
 
@@ -50,7 +50,36 @@ def read_evidence(root: Path, labels: Sequence[str]) -> RunEvidence:
             expected="a workspace whose training has finished a fold at least",
             fix=f"run `autoseg train -w {root}` first, or leave out --after",
         )
-    return RunEvidence(plan_digest=plan.digest(), num_folds=plan.num_folds, configurations=known)
+    finished = {(item.name, fold) for item in known for fold in item.folds}
+    dropped = _dropped(workspace) - finished
+    trained = [item.name for item in plan.configurations if item.train_by_default]
+    wanted = {(name, str(fold)) for name in trained for fold in range(plan.num_folds)}
+    if wanted - finished - dropped:
+        known = tuple(_of_choice(item) for item in known)
+    return RunEvidence(num_dropped=len(dropped), configurations=known)
+
+
+def _of_choice(item: ConfigurationEvidence) -> ConfigurationEvidence:
+    """Return the evidence of a run of which some folds alone were asked for."""
+    return item if item.ended_by == "steps" else item.revised(ended_by="choice")
+
+
+def _dropped(workspace: Workspace) -> set[tuple[str, str]]:
+    """Return the folds that a run said it had no time for, trained later or not."""
+    return {
+        (str(line["configuration"]), str(line["fold"]))
+        for line in read_lines(workspace.events)
+        if line.get("event") == "dropped"
+    }
+
+
+def _ended_by(results: Sequence[FoldResult]) -> Ended:
+    """Return why a run was not longer."""
+    asked = [item.request for item in results if item.request is not None]
+    if any(request.num_steps is not None and request.is_explicit for request in asked):
+        return "steps"
+    is_flat = all(item.ends and item.ends[-1].is_plateau for item in results)
+    return "plateau" if is_flat else "budget"
 
 
 def _configuration(workspace: Workspace, item: ConfigurationPlan) -> ConfigurationEvidence | None:
@@ -59,6 +88,7 @@ def _configuration(workspace: Workspace, item: ConfigurationPlan) -> Configurati
     results = [FoldResult.load(path) for path in folders]
     if not results:
         return None
+    budgets = [b for item in results if item.request and (b := item.request.budget_s)]
     gains = [_late_gain(FoldFolder(path.parent)) for path in folders]
     return ConfigurationEvidence(
         name=item.name,
@@ -68,6 +98,8 @@ def _configuration(workspace: Workspace, item: ConfigurationPlan) -> Configurati
         train_dice=_mean(value for result in results for value in result.train_dice),
         validation_dice=_mean(_dice(result.scores) for result in results),
         late_gain=_mean(gains),
+        ended_by=_ended_by(results),
+        budget_s=max(budgets, default=None),
     )
 
 
@@ -79,16 +111,13 @@ def _dice(scores: Sequence[CaseScore]) -> float | None:
 
 def _late_gain(folder: FoldFolder) -> float | None:
     """Return by how much the quick looks at validation cases rose in the second half of a run."""
-    try:
-        lines = [json.loads(line) for line in folder.metrics.read_text("utf-8").splitlines()]
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+    lines = read_lines(folder.metrics)  # a kill may have cut the last one short
+    if not lines and folder.metrics.exists():
         raise WorkspaceError(
-            found=f"{folder.metrics} cannot be read: {error}",
+            found=f"{folder.metrics} cannot be read: it holds no line of JSON",
             expected="the lines that training wrote",
             fix="restore the file, or leave out --after",
-        ) from None
+        )
     looks = [(line["step"] / line["num_steps"], line["dice"]) for line in lines if "dice" in line]
     early = [dice for part, dice in looks if part <= HALF]
     return looks[-1][1] - early[-1] if early and looks[-1][0] > HALF else None

@@ -6,8 +6,8 @@ It keeps, for each machine that the user has worked on, the best matrix product,
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -18,11 +18,12 @@ from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.machine import Device, Machine, StepSpeed, TrainedSpeed, measure_machine
 from autoseg.plan.cost import step_cost
 from autoseg.plan.plan import Plan
-from autoseg.plan.speed import KEPT_RUNS, base_speed, trained_key
+from autoseg.plan.speed import KEPT_RUNS, base_speed, measured_speed, trained_key
 from autoseg.record import Record
 from autoseg.train.lines import read_lines
+from autoseg.train.lock import held
 from autoseg.train.records import RunSettings
-from autoseg.workspace import FoldFolder, Workspace, write_text
+from autoseg.workspace import FoldFolder, write_text
 
 MAX_MACHINES = 8
 """Machines that are kept: containers and affinities of one computer count as several."""
@@ -32,6 +33,8 @@ MAX_SPREAD = 1.25
 """Median over lower quartile of a run's steps beyond which other programs have disturbed it."""
 MAX_LOAD = 1.5
 """Programs that want to compute, for each processor, beyond which the machine is busy."""
+LOCK_WAIT_S = 2.0
+"""Nobody holds the file's lock for longer than it takes to write; no command waits longer."""
 DOCTOR_EXTRAS = ("versions", "cache", "free_bytes")
 """What `autoseg doctor --json` prints besides the machine."""
 
@@ -50,29 +53,38 @@ def known_machine(machine: Machine, path: Path) -> Machine | None:
 
 def remembered(machine: Machine, path: Path) -> Machine:
     """Return the machine with all that the file knows of it, and keep its speed if it is better."""
-    known = known_machine(machine, path)
-    if known is not None and known.flops >= machine.flops:
-        return known
-    best = machine if known is None else known.revised(flops=machine.flops)
-    keep(best, path)
+    with _alone(path):
+        known = known_machine(machine, path)
+        if known is not None and known.flops >= machine.flops:
+            return known
+        best = machine if known is None else faster(known, machine.flops)
+        _keep(best, path)
     return best
 
 
-def keep(machine: Machine, path: Path) -> None:
-    """Write a machine into the file; without a place to write, the next plan measures again."""
-    others = [item for item in _load(path) if not item.is_like(machine)]
-    machines = (*others, machine)[-MAX_MACHINES:]
-    with suppress(WorkspaceError):
-        write_text(path, KnownMachines(machines=machines).to_json())
+def faster(machine: Machine, flops: float) -> Machine:
+    """Return the machine with a better matrix product than was known.
+
+    What is expected of its processor follows from the product where it was not measured; what
+    folds have taken against that changes with it, so that their steps stay as long as they were.
+    """
+    factor = flops / machine.flops if measured_speed(machine, "cpu") is None else 1.0
+    trained = tuple(
+        item.revised(ratio=item.ratio * factor) if item.device == "cpu" else item
+        for item in machine.trained
+    )
+    return machine.revised(flops=flops, trained=trained)
 
 
 def keep_speed(machine: Machine, speed: StepSpeed, path: Path) -> Machine:
     """Return the machine with a new measurement, now kept; what folds have shown before is over."""
     key = (speed.device, speed.precision)
-    others = [item for item in machine.speeds if (item.device, item.precision) != key]
-    folds = [item for item in machine.trained if (item.device, item.precision) != key]
-    measured = machine.revised(speeds=(*others, speed), trained=tuple(folds))
-    keep(measured, path)
+    with _alone(path):
+        now = known_machine(machine, path) or machine
+        others = [item for item in now.speeds if (item.device, item.precision) != key]
+        folds = [item for item in now.trained if (item.device, item.precision) != key]
+        measured = now.revised(speeds=(*others, speed), trained=tuple(folds))
+        _keep(measured, path)
     return measured
 
 
@@ -103,23 +115,29 @@ def load_machine(path: Path) -> Machine:
         ) from None
 
 
-def learn_from_folds(workspace: Workspace, plan: Plan, path: Path) -> Iterator[str]:
-    """Correct the speed of this machine by the finished folds of a plan; yield what was learnt.
+def learn_from_folds(folders: Sequence[FoldFolder], plan: Plan, path: Path) -> Iterator[str]:
+    """Correct the speed of this machine by folds that it has trained; yield what was learnt.
 
     A fold counts once, and by the fastest quarter of its steps. Where the machine was busy, or the
     steps differ much, it counts only if it was faster than expected: other programs make steps
     slower, never faster.
+
+    Parameters
+    ----------
+    folders
+        Of the folds; those that are not finished say nothing.
     """
-    machine = remembered(measure_machine(), path)
-    known = {item.run for item in machine.trained}
-    for file in sorted(workspace.training.glob("*/fold_*/result.json")):
-        found = trained_speed(FoldFolder(file.parent), plan, machine, is_busy=_is_busy(machine))
-        if found is None or found.run in known:
-            continue
-        same = [item for item in machine.trained if trained_key(item) == trained_key(found)]
-        others = [item for item in machine.trained if item not in same]
-        machine = machine.revised(trained=(*others, *(*same, found)[-KEPT_RUNS:]))
-        keep(machine, path)
+    here = remembered(measure_machine(), path)
+    for folder in folders:
+        with _alone(path):
+            machine = known_machine(here, path) or here
+            found = trained_speed(folder, plan, machine, is_busy=_is_busy(machine))
+            if found is None or found.run in {item.run for item in machine.trained}:
+                continue
+            same = [item for item in machine.trained if trained_key(item) == trained_key(found)]
+            others = [item for item in machine.trained if item not in same]
+            here = machine.revised(trained=(*others, *(*same, found)[-KEPT_RUNS:]))
+            _keep(here, path)
         yield f"{found.run}: a step took {found.ratio:.2f} times what was expected"
 
 
@@ -129,8 +147,10 @@ def trained_speed(
     """Return what the steps of a trained fold took against what was expected of them.
 
     None where that says nothing: another plan, another machine or precision, too short a run, or
-    slow steps on a busy machine.
+    slow steps on a busy machine; and where the run has no end, or left no settings.
     """
+    if not (folder.result.exists() and folder.settings.exists()):
+        return None
     settings = RunSettings.load(folder.settings)
     device = _kind(settings)
     precision = machine.training_precision(device)
@@ -179,6 +199,23 @@ def _kind(settings: RunSettings) -> Device:
 def _is_busy(machine: Machine) -> bool:
     """Return whether more wants to compute here than there are processors, over five minutes."""
     return hasattr(os, "getloadavg") and os.getloadavg()[1] > MAX_LOAD * machine.num_cpus
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let no other process change the file during the body, where that can be had at once."""
+    with ExitStack() as stack:
+        with suppress(AutosegError):  # no place to write, or somebody holds it: no reason to end
+            stack.enter_context(held(path.with_name(f".{path.name}.lock"), LOCK_WAIT_S))
+        yield
+
+
+def _keep(machine: Machine, path: Path) -> None:
+    """Write a machine into the file; without a place to write, the next plan measures again."""
+    others = [item for item in _load(path) if not item.is_like(machine)]
+    machines = (*others, machine)[-MAX_MACHINES:]
+    with suppress(WorkspaceError):
+        write_text(path, KnownMachines(machines=machines).to_json())
 
 
 def _load(path: Path) -> tuple[Machine, ...]:

@@ -1,6 +1,5 @@
 """From a data set to a plan: `autoseg plan`."""
 
-import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,12 +23,13 @@ from autoseg.pipeline.evidence import read_evidence
 from autoseg.pipeline.examining import Examined, make_survey, measured_findings, open_sound
 from autoseg.pipeline.known_machines import known_machine, load_machine, remembered
 from autoseg.pipeline.run_record import RunRecord, load_run
+from autoseg.pipeline.setting_checks import POSSIBLE, USUAL, refuse_other_axes, refuse_settings
 from autoseg.pipeline.splitting import SplitBy, SplitOptions, choose_splits
 from autoseg.pipeline.supersede import settle
 from autoseg.plan.backbones import names_backbone
 from autoseg.plan.budget import refuse_short_budget
-from autoseg.plan.export_nnunet import to_nnunet
-from autoseg.plan.fits import fitting_plan, memory_findings
+from autoseg.plan.export_nnunet import nnunet_json
+from autoseg.plan.fits import fitting_plan, memory_findings, memory_limit, refuse_misfits
 from autoseg.plan.overrides import check_settings
 from autoseg.plan.plan import Plan
 from autoseg.plan.registry import load_planner
@@ -112,7 +112,7 @@ def make_plan(
         planner; an unwritable workspace.
     """
     refuse_short_budget(options.budget_s)
-    check_settings(options.overrides)
+    refuse_settings(options.overrides, options.dataset, options.workspace, options.spec)
     planner = load_planner(options.planner)
     given = None if options.machine is None else load_machine(options.machine)
     wanted = _split_options(options)
@@ -132,9 +132,11 @@ def make_plan(
     request = plan_request(options, fingerprint, machine, num_folds=len(splits))
     if not names_backbone(options.overrides):
         request = replace(request, find_encoder=partial(encoder_at_hand, workspace=workspace))
-    plan = apply_settings(fitting_plan(planner, request), options.overrides, fingerprint, workspace)
+    planned = fitting_plan(planner, request)
+    plan = apply_settings(planned, options.overrides, fingerprint, workspace)
+    refuse_misfits(plan, planned, request)
     plan = plan.revised(device_index=machine.resolve_device(options.device)[1])
-    findings += memory_findings(plan)
+    findings += memory_findings(plan, memory_limit(plan, planned, request))
     plan, superseded = settle(workspace, plan, splits_json(splits), replan=options.replan)
     if examined.spec != chosen.spec:
         write_text(workspace.spec, spec_json(examined.spec))
@@ -151,8 +153,7 @@ def make_plan(
     _write(outcome)
     load_run(workspace, plan, options.command, machine)
     if options.export_nnunet:
-        content = json.dumps(to_nnunet(plan, fingerprint), indent=2, sort_keys=True)
-        write_text(workspace.nnunet_plans, content + "\n")
+        write_text(workspace.nnunet_plans, nnunet_json(plan, fingerprint))
     if not options.preview_augmentation:
         return outcome
     from autoseg.pipeline.preview import preview_augmentation  # loads what draws: 0.4 s
@@ -180,6 +181,7 @@ def _sound(
     ram_bytes = options.ram_bytes or int(RAM_FRACTION * usable_memory())
 
     def survey(dataset: Dataset) -> tuple[Fingerprint | None, tuple[Finding, ...]]:
+        refuse_other_axes(options.overrides, dataset)
         folder = writable_workspace(chosen.workspace).measured  # not made before it is needed
         return make_survey(folder, ram_bytes, on_case)(dataset)
 
@@ -262,10 +264,14 @@ def plan_from_fingerprint(options: PlanOptions, path: Path, dataset_json: Path |
     Writes nothing; the machine is this one unless the options say otherwise.
     """
     refuse_short_budget(options.budget_s)
-    check_settings(options.overrides)
     planner = load_planner(options.planner)
     fingerprint = load_fingerprint(path, dataset_json)
+    axes = fingerprint.dimensions
+    check_settings(options.overrides, POSSIBLE[axes], USUAL[axes])
     num_folds = options.num_folds or min(DEFAULT_FOLDS, len(fingerprint.cases))
     machine = _this_machine(options) if options.machine is None else load_machine(options.machine)
     request = plan_request(options, fingerprint, machine, num_folds=num_folds)
-    return apply_settings(fitting_plan(planner, request), options.overrides, fingerprint)
+    planned = fitting_plan(planner, request)
+    plan = apply_settings(planned, options.overrides, fingerprint)
+    refuse_misfits(plan, planned, request)
+    return plan

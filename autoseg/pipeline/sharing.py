@@ -22,6 +22,7 @@ from autoseg.record import Record
 from autoseg.train.job import FoldJob
 from autoseg.train.lines import read_lines
 from autoseg.train.origin import begun, finished
+from autoseg.train.out_of_fold import choosing_seconds
 from autoseg.workspace import Workspace, append_line
 
 CAUTION = 1.15
@@ -88,11 +89,15 @@ class Shares:
     ) -> None:
         self._jobs, self._num_workers = jobs, num_workers
         self._plan = jobs[0].plan
+        self._num_sharing = num_sharing(self._plan, num_workers)
         self._workspace = Workspace(jobs[0].root)
         self._budget_s, self._active = budget_s, active
-        self._flops = max(LEAST_FLOPS, RunRecord.load(self._workspace.run).machine.flops)
+        self._measured_flops = RunRecord.load(self._workspace.run).machine.flops
+        self._flops = max(LEAST_FLOPS, self._measured_flops)
         self._slowness = slowness()
+        self._before = {job.name for job in jobs if finished(job) is not None}
         self._trained = _trained(self._workspace, self._plan)
+        self._choosing_s = choosing_seconds(jobs)
 
     @property
     def left_s(self) -> float:
@@ -105,7 +110,7 @@ class Shares:
         What is left, and what is kept for what comes after, is written to the workspace's events.
         """
         self._trained = _trained(self._workspace, self._plan)
-        self._slowness = slowness()
+        self._slowness = self._slowness_by_now()
         left_s = self.left_s
         training_s = self._training_s(pending, left_s)
         if any(job.stops_at_plateau for job in pending):
@@ -156,6 +161,10 @@ class Shares:
             self._refuse_short(new[kept[0]])
         return [*old, *(new[fold] for fold in kept)]
 
+    def suffices_for(self, job: FoldJob) -> bool:
+        """Return whether a command of its own with the whole budget could train a fold."""
+        return self._training_s([job], self._budget_s) >= MIN_FOLD_S
+
     def _refuse_short(self, job: FoldJob) -> None:
         """Raise an error if not even an undisturbed machine could train and finish one fold."""
         fold = [(job.configuration, job.fold)]
@@ -192,7 +201,34 @@ class Shares:
         ]
         if known:
             return known[-1] * validation_work(job)
-        return CAUTION * expected_validation(job, job.planned.cost.step_seconds)
+        step_s = self._num_sharing * job.planned.cost.step_seconds
+        return CAUTION * expected_validation(job, step_s)
+
+    def _slowness_by_now(self) -> float:
+        """Return how many times longer than on a quiet machine what comes after should take.
+
+        As it is now, and as the last fold's validation found it over a minute: their mean. In four
+        runs beside other work (slowness 3.5 to 8) it was 0.9 to 1.3 times what finishing took, with
+        `CAUTION`; the moment alone 0.9 to 2.0 times.
+        """
+        now, known = slowness(), [job for job in self._jobs if job.name not in self._before]
+        found = [ratio for job in known if (ratio := self._validation_slowness(job)) is not None]
+        return (now + max(1.0, found[-1])) / 2 if found else now
+
+    def _validation_slowness(self, job: FoldJob) -> float | None:
+        """Return how many times longer than on a quiet machine a fold's validation took.
+
+        None where it did not, or where it says nothing of the processor.
+        """
+        from autoseg.train.validation import expected_validation
+
+        result = finished(job)
+        if result is None or result.validation_seconds <= 0 or self._plan.device != "cpu":
+            return None
+        # Where less was measured, the plan's times are of a disturbed machine.
+        quiet = min(1.0, self._measured_flops / LEAST_FLOPS)
+        step_s = self._num_sharing * job.planned.cost.step_seconds * quiet
+        return result.validation_seconds / expected_validation(job, step_s)
 
     def _finishing_s(self, folds: Sequence[Fold]) -> float:
         """Return what comes after the last fold: as measured here before, else by the plan."""
@@ -200,9 +236,14 @@ class Shares:
         expected_s = finishing_seconds(self._plan, wanted, self._flops)
         before = _last_finished(self._workspace, self._plan)
         if before is None:
-            return CAUTION * self._slowness * expected_s
+            return CAUTION * self._slowness * (expected_s + self._choosing_s)
         then_s = finishing_seconds(self._plan, before.folds, self._flops)
         return CAUTION * sum(before.seconds.values()) * expected_s / then_s
+
+
+def num_sharing(plan: Plan, num_workers: int) -> int:
+    """Return how many folds share the threads that the plan's times are of: on a CPU, all."""
+    return max(1, min(num_workers, plan.num_threads)) if plan.device == "cpu" else 1
 
 
 def _folds(jobs: Sequence[FoldJob]) -> list[Fold]:

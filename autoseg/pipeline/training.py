@@ -16,7 +16,7 @@ from autoseg.pipeline.choices import (
 from autoseg.pipeline.choices import TrainOptions as TrainOptions
 from autoseg.pipeline.known_machines import learn_from_folds
 from autoseg.pipeline.run_record import ActiveTime, load_run
-from autoseg.pipeline.sharing import Shares
+from autoseg.pipeline.sharing import Shares, num_sharing
 from autoseg.plan.budget import preferred_order
 from autoseg.plan.consistency import load_plan
 from autoseg.plan.expectation import UNSURE, expected_accuracy
@@ -69,9 +69,11 @@ def train_model(
         prepare_cases(plan, dataset, workspace, tuple(names), listeners)
         for job in jobs:
             check_cases(job)
+        # Not those of earlier calls: another machine may have trained them.
+        folders = [job.folder for job in jobs if finished(job) is None]
         _train_folds(jobs, options, active, listeners)
         if options.machine_file is not None and options.address is None:
-            for text in learn_from_folds(workspace, plan, options.machine_file):
+            for text in learn_from_folds(folders, plan, options.machine_file):
                 on_event({"event": "note", "text": text})
         finish(
             plan,
@@ -210,7 +212,7 @@ def _train_folds(
     workers = _num_workers(pending, options)
     request = pending[0].request
     if request is None or request.budget_s is None:
-        _tell_expected(pending, listeners)
+        _tell_expected(pending, workers, listeners)
         _train(_threaded(pending, workers), options, workers, listeners)
         return
     shares = Shares(jobs, request.budget_s, active, workers)
@@ -220,7 +222,7 @@ def _train_folds(
         return
     workers = min(workers, len(pending))
     granted = shares.granted(_threaded(pending, workers))
-    _tell_expected(granted, listeners)
+    _tell_expected(granted, workers, listeners)
     if workers > 1 or options.address is not None:
         _train(granted, options, workers, listeners)
         return
@@ -253,7 +255,7 @@ def _affordable(
     """Return the folds that there is time for, and say which there is none for."""
     kept = shares.affordable(pending, is_alone=is_alone)
     dropped = [job for job in pending if job not in kept]
-    _tell_dropped(dropped, listeners)
+    _tell_dropped(dropped, shares, listeners)
     return kept
 
 
@@ -298,18 +300,23 @@ def _in_order(jobs: Sequence[FoldJob]) -> list[FoldJob]:
     return sorted(ordered, key=lambda job: begun(job) is None)
 
 
-def _tell_expected(jobs: Sequence[FoldJob], listeners: Listeners) -> None:
+def _tell_expected(jobs: Sequence[FoldJob], workers: int, listeners: Listeners) -> None:
     """Say what accuracy to expect of each configuration, and from which evidence."""
+    num_shares = num_sharing(jobs[0].plan, workers)
     for name, job in {job.configuration: job for job in reversed(jobs)}.items():
-        steps = job.num_steps or (job.budget_s or 0.0) / job.planned.cost.step_seconds
-        expected = expected_accuracy(job.planned.training, steps)
+        step_s = num_shares * job.planned.cost.step_seconds
+        steps = job.num_steps or (job.budget_s or 0.0) / step_s
+        expected = expected_accuracy(job.planned, steps)
         listeners.on_progress({"event": "note", "text": f"{name}: {expected}. {UNSURE}"})
 
 
-def _tell_dropped(dropped: Sequence[FoldJob], listeners: Listeners) -> None:
+def _tell_dropped(dropped: Sequence[FoldJob], shares: Shares, listeners: Listeners) -> None:
     """Say in every place which folds are not trained, and how they can be."""
-    reason = "the budget is too short for it; the same command, given again, trains it"
     for job in dropped:
+        remedy = "the same command, given again, trains it"
+        if not shares.suffices_for(job):
+            remedy = f"a larger --budget with --folds {job.fold} trains it"
+        reason = f"the budget is too short for it; {remedy}"
         LOG.warning("%s is dropped: %s", job.name, reason)
         event: dict[str, object] = {"event": "dropped", "reason": reason}
         event |= {"configuration": job.configuration, "fold": job.fold}

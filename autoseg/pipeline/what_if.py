@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import mul
 
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, as_pair
 from autoseg.fingerprint.fingerprint import Fingerprint
 from autoseg.machine import measure_machine
 from autoseg.pipeline.run_record import RunRecord
@@ -13,7 +13,7 @@ from autoseg.plan.backbones import Asked, split_backbones, with_backbone
 from autoseg.plan.budget import refuse_short_budget
 from autoseg.plan.consistency import load_plan
 from autoseg.plan.encoders import EncoderAtHand, Shape
-from autoseg.plan.fits import fitting_plan
+from autoseg.plan.fits import fitting_plan, refuse_misfits
 from autoseg.plan.overrides import apply_overrides, user_settings
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.registry import Planner, load_planner
@@ -42,7 +42,7 @@ def imagine(workspace: Workspace, what_if: WhatIf) -> Imagined:
     AutosegError
         The workspace has no plan or fingerprint, or there is no plan for such means.
     """
-    refuse_short_budget(what_if.budget_s)
+    refuse_short_budget(what_if.budget_s, as_pair)
     now = load_plan(workspace.plan)
     fingerprint = Fingerprint.load(workspace.fingerprint)
     planner = load_planner(what_if.planner or now.planner)
@@ -54,10 +54,12 @@ def imagine(workspace: Workspace, what_if: WhatIf) -> Imagined:
     if what_if.memory_bytes is None and what_if.planner in (None, now.planner):
         request = _with_memory(request, now, planner)
     asked = changed_request(request, what_if)
-    made = fitting_plan(planner, asked)
+    made = fitting_plan(planner, asked, as_pair)
     settings = user_settings(now)
     try:
-        return Imagined(now=now, then=_with_settings(made, settings, now, fingerprint))
+        then = _with_settings(made, settings, now, fingerprint)
+        refuse_misfits(then, made, asked)
+        return Imagined(now=now, then=then)
     except PlanError as error:
         return Imagined(
             now=now, then=made, left_out=f"--set {' --set '.join(settings)}: {error.found}"

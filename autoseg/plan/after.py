@@ -5,6 +5,7 @@ Pure functions of what the run recorded.
 
 from typing import Literal
 
+from autoseg.errors import duration
 from autoseg.plan.advice import Advice
 from autoseg.record import Record
 
@@ -19,9 +20,12 @@ NARROWEST = 16
 WIDER = 1.5
 """Next width after a run that had learnt all that its network could."""
 LONGER = 2.0
-"""Next default budget after a run that was still getting better."""
+"""Times the budget of a run that was still getting better: the next one's."""
 
 Bound = Literal["data", "time", "network", "unknown"]
+Ended = Literal["budget", "plateau", "steps", "choice"]
+"""Why a run was not longer: its time was over, going on hardly paid, a user asked for so many
+steps, or not all folds were trained, so that those had more time."""
 
 
 class ConfigurationEvidence(Record):
@@ -38,6 +42,9 @@ class ConfigurationEvidence(Record):
     validation_dice: float | None
     late_gain: float | None
     """Of validation Dice over the second half of a run, mean over folds; None: not recorded."""
+    ended_by: Ended = "budget"
+    budget_s: float | None = None
+    """Of the whole run; None: not recorded, or it had none."""
 
     @property
     def gap(self) -> float | None:
@@ -50,19 +57,13 @@ class ConfigurationEvidence(Record):
 class RunEvidence(Record):
     """A finished run as an input to planning."""
 
-    plan_digest: str
-    num_folds: int
-    """That were planned."""
+    num_dropped: int = 0
+    """Folds that its budget left out."""
     configurations: tuple[ConfigurationEvidence, ...]
 
     def of(self, name: str) -> ConfigurationEvidence | None:
         """Return what is known of a configuration, None if it was not trained."""
         return next((item for item in self.configurations if item.name == name), None)
-
-    @property
-    def num_dropped(self) -> int:
-        """Folds that its budget left out, in the configuration that has fewest."""
-        return max(self.num_folds - len(item.folds) for item in self.configurations)
 
 
 def bounded_by(evidence: ConfigurationEvidence) -> Advice[Bound]:
@@ -72,7 +73,11 @@ def bounded_by(evidence: ConfigurationEvidence) -> Advice[Bound]:
         return Advice(
             "data", f"Dice was {gap:.2f} higher on training cases than on validation cases."
         )
-    if gain is not None and gain > STILL_RISING:
+    if evidence.ended_by == "steps":
+        return Advice("unknown", "The run ended after the steps that were asked for.")
+    if gain is not None and gain > STILL_RISING and evidence.ended_by == "choice":
+        return Advice("unknown", "Some folds alone were trained, and had more time than planned.")
+    if gain is not None and gain > STILL_RISING and evidence.ended_by == "budget":
         return Advice("time", f"The second half of the run still gained {gain:.3f} Dice.")
     if gap is not None and gain is not None:
         return Advice(
@@ -102,11 +107,27 @@ def decay_after(bound: Bound, width: int, weight_decay: float, factor: float) ->
     return Advice(weight_decay, "The weight decay stays.")
 
 
-def budget_after(bound: Bound, default_s: float) -> Advice[float]:
-    """Return the budget of a training for which none is given, seconds."""
-    if bound == "time":
-        return Advice(LONGER * default_s, "It was still getting better: it gets twice the time.")
-    return Advice(default_s, "Time was not what bounded it.")
+def budget_after(evidence: RunEvidence | None, default_s: float) -> Advice[float] | None:
+    """Return the budget of a training for which none is given, seconds; None: the default is right.
+
+    Parameters
+    ----------
+    evidence
+        The run before, if there was one.
+    default_s
+        What is taken without it.
+    """
+    known = () if evidence is None else evidence.configurations
+    short = [item for item in known if bounded_by(item).value == "time"]
+    before_s = max((item.budget_s or default_s for item in short), default=0.0)
+    if LONGER * before_s <= default_s:
+        return None
+    gain = max(item.late_gain or 0.0 for item in short)
+    return Advice(
+        LONGER * before_s,
+        f"Twice the {duration(before_s)} of the run before, whose second half still gained "
+        f"{gain:.3f} Dice (--budget sets another).",
+    )
 
 
 def configurations_after(evidence: RunEvidence | None, count: int) -> Advice[int]:

@@ -10,9 +10,12 @@ from pathlib import Path
 from autoseg.errors import PlanError
 from autoseg.fingerprint.fingerprint import Fingerprint, Intensities
 from autoseg.plan.compose import decision
+from autoseg.plan.encoders import USUAL_ENCODERS
 from autoseg.plan.encoders import Shape as Shape
-from autoseg.plan.overrides import BY_USER, with_cost
+from autoseg.plan.expectation import with_renewed_accuracy
+from autoseg.plan.overrides import with_cost
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
+from autoseg.plan.restated import BY_USER
 from autoseg.plan.training import supervision_weights
 from autoseg.record import PUBLISHED_WEIGHTS, Backbone, NetworkPlan, StagePlan
 from autoseg.runtime.recipe import Channel
@@ -125,7 +128,9 @@ def with_backbone(
     if len(configurations) == 1:  # nothing is normalised otherwise any more
         names += [f"normalisation of {channel.name}" for channel in channels]
     kept = tuple(item for item in plan.decisions if item.name not in names)
-    return plan.revised(configurations=configurations, decisions=(*kept, *reasons))
+    return with_renewed_accuracy(
+        plan.revised(configurations=configurations, decisions=(*kept, *reasons))
+    )
 
 
 def pretrained_channels(fingerprint: Fingerprint, backbone: Backbone) -> tuple[Channel, ...]:
@@ -197,7 +202,6 @@ def _explained(asked: Asked, old: ConfigurationPlan, new: ConfigurationPlan) -> 
     """Return the decisions that a pretrained encoder brings."""
     name, backbone = new.name, new.network.backbone
     assert backbone is not None
-    features = [stage.features for stage in new.network.stages]
     channel = new.recipe.channels[0]
     black_white = "each image's own"
     if channel.lower is not None and channel.upper is not None:
@@ -212,7 +216,7 @@ def _explained(asked: Asked, old: ConfigurationPlan, new: ConfigurationPlan) -> 
         ),
         decision(
             f"{name}.network",
-            f"{len(features)} stages, {features[0]} to {features[-1]} features",
+            new.network.extent,
             rule="with_backbone",
             reason=f"The encoder makes the lowest {backbone.num_stages}.",
             parameters=backbone.parameters,
@@ -246,7 +250,7 @@ def _alone(weights: str, name: str) -> PlanError:
     return PlanError(
         found=f"--set {weights}=... without an encoder",
         expected="weights of a pretrained encoder",
-        fix=f"add --set {name}=NAME, such as resnet34, or leave the weights out",
+        fix=f"add --set {name}=NAME, such as {USUAL_ENCODERS[0]}, or leave the weights out",
     )
 
 

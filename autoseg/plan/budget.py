@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from autoseg.errors import PlanError
+from autoseg.errors import PlanError, Written, as_option, duration
 from autoseg.plan.cost import TRAINING_FACTOR
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.rules import ANISOTROPY_RATIO
@@ -90,8 +90,15 @@ def smallest_budget_s() -> int:
     return math.ceil((MIN_FOLD_S + FINISHING_S) / (1.0 - FINISHING_FRACTION))
 
 
-def refuse_short_budget(budget_s: float | None) -> None:
+def refuse_short_budget(budget_s: float | None, written: Written = as_option) -> None:
     """Raise an error for a budget that no training can keep; None is no budget.
+
+    Parameters
+    ----------
+    budget_s
+        Seconds.
+    written
+        How the message names what to give instead.
 
     Raises
     ------
@@ -102,9 +109,9 @@ def refuse_short_budget(budget_s: float | None) -> None:
     if budget_s is None or budget_s >= least:
         return
     raise PlanError(
-        found=f"a budget of {budget_s:g} s",
+        found=f"a budget of {duration(budget_s)}",
         expected=f"time for preparing the cases, a fold of {MIN_FOLD_S:.0f} s and its export",
-        fix=f"give --budget {least + PREPARING_S:.0f}s or more",
+        fix=f"give {written('budget', f'{least + PREPARING_S:.0f}s')} or more",
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from autoseg.plan.cost import configuration_cost
-from autoseg.plan.expectation import UNSURE, expected_accuracy, planned_steps
+from autoseg.plan.expectation import with_accuracy
 from autoseg.plan.family import Facts
 from autoseg.plan.overrides import with_cost
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
@@ -161,26 +161,7 @@ def compose(
         nsd_tolerance=nsd_tolerance(finest.recipe.spacing),
         decisions=(*decisions, *_speed_decisions(request, configurations)),
     )
-    return plan.revised(decisions=(*plan.decisions, *_expectations(plan)))
-
-
-def _expectations(plan: Plan) -> list[Decision]:
-    """Return what accuracy to expect of what is trained, and from which evidence."""
-    found = []
-    for item in plan.configurations:
-        if item.train_by_default:
-            steps = planned_steps(plan, item)
-            expected = expected_accuracy(item.training, steps)
-            found.append(
-                decision(
-                    f"{item.name}.accuracy",
-                    expected.accuracy,
-                    rule="expected_accuracy",
-                    reason=f"{expected.evidence[0].upper()}{expected.evidence[1:]}. {UNSURE}",
-                    steps=int(steps),
-                )
-            )
-    return found
+    return with_accuracy(plan)
 
 
 def _speed_decisions(

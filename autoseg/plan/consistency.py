@@ -1,7 +1,8 @@
 """What must hold between the numbers of a plan."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from autoseg.errors import PlanError
 from autoseg.plan.augmentation import augmentation_problems
@@ -9,6 +10,26 @@ from autoseg.plan.losses import loss_problems
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
 WEIGHT_TOLERANCE = 1e-6
+ABOVE_ZERO, WHOLE = "above 0", "1 or more"
+PART = "from 0 to 1"
+RANGES: Mapping[str, str] = MappingProxyType(
+    {
+        "num_folds": ABOVE_ZERO,
+        "num_threads": ABOVE_ZERO,
+        "memory_bytes": ABOVE_ZERO,
+        "ram_bytes": ABOVE_ZERO,
+        "nsd_tolerance": ABOVE_ZERO,
+        "spacing": ABOVE_ZERO,
+        "peak_lr": ABOVE_ZERO,
+        "batch_size": WHOLE,
+        "patch_size": WHOLE,
+        "foreground_fraction": PART,
+        "ema_decay": PART,
+        "momentum": PART,
+        "overlap": "between 0 and 1",
+    }
+)
+"""Which numbers the fields of a plan take, by their names."""
 
 
 def load_plan(path: Path) -> Plan:
@@ -32,6 +53,41 @@ def load_plan(path: Path) -> Plan:
     return plan
 
 
+def range_problem(name: str, value: object) -> str | None:
+    """Return which numbers a field takes if a value is none of them, else None.
+
+    Parameters
+    ----------
+    name
+        Of the field alone: "batch_size".
+    value
+        A number, or several; what is neither is right as far as this goes.
+    """
+    numbers = value if isinstance(value, list | tuple) else [value]
+    if all(_is_within(number, RANGES.get(name)) for number in numbers):
+        return None
+    return RANGES[name]
+
+
+def _is_within(value: object, limits: str | None) -> bool:
+    if limits is None or isinstance(value, bool) or not isinstance(value, int | float):
+        return True
+    if limits == PART:
+        return 0 <= value <= 1
+    if limits == RANGES["overlap"]:
+        return 0 <= value < 1
+    return value > 0 if limits == ABOVE_ZERO else value >= 1
+
+
+def _out_of_range(above: str, record: object, names: Iterable[str]) -> Iterator[str]:
+    """Yield which fields of a record have numbers that they do not take."""
+    for name in names:
+        value = getattr(record, name)
+        limits = range_problem(name, value)
+        if limits is not None:
+            yield f"{above}{name} is {value}, not {limits}"
+
+
 def plan_problems(plan: Plan) -> list[str]:
     """Return what contradicts itself in a plan, one line a problem; empty for a good plan."""
     names = [item.name for item in plan.configurations]
@@ -40,14 +96,8 @@ def plan_problems(plan: Plan) -> list[str]:
         problems.append("the plan has no configuration")
     elif not any(item.train_by_default for item in plan.configurations):
         problems.append("no configuration is trained by default")
-    numbers = {
-        "num_folds": plan.num_folds,
-        "num_threads": plan.num_threads,
-        "memory_bytes": plan.memory_bytes,
-        "ram_bytes": plan.ram_bytes,
-        "nsd_tolerance": plan.nsd_tolerance,
-    }
-    problems += [f"{name} is {value}, not above 0" for name, value in numbers.items() if value <= 0]
+    numbers = ("num_folds", "num_threads", "memory_bytes", "ram_bytes", "nsd_tolerance")
+    problems += _out_of_range("", plan, numbers)
     for item in plan.configurations:
         problems += [f"{item.name}.{line}" for line in _configuration_problems(plan, item)]
     return problems
@@ -57,8 +107,7 @@ def _configuration_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str
     names = [other.name for other in plan.configurations]
     if item.previous_stage is not None and item.previous_stage not in names:
         yield f"previous_stage is {item.previous_stage}, which is not planned"
-    if item.batch_size < 1:
-        yield f"batch_size is {item.batch_size}, not 1 or more"
+    yield from _out_of_range("", item, ["batch_size"])
     yield from _network_problems(plan, item)
     yield from _recipe_problems(item)
     yield from _training_problems(item)
@@ -88,16 +137,13 @@ def _recipe_problems(item: ConfigurationPlan) -> Iterator[str]:
     recipe, dims = item.recipe, len(item.patch_size)
     if len(recipe.spacing) != dims or len(item.median_shape) != dims:
         yield "recipe.spacing, median_shape and patch_size have different numbers of axes"
-    if any(step <= 0 for step in recipe.spacing):
-        yield f"recipe.spacing is {recipe.spacing}, not above 0"
+    yield from _out_of_range("recipe.", recipe, ["spacing", "overlap"])
     if sorted(recipe.transpose) != list(range(len(recipe.transpose))):
         yield f"recipe.transpose is {recipe.transpose}, not an order of the axes"
     if len(recipe.transpose) < dims:
         yield "recipe.transpose has fewer axes than the network"
     if not set(recipe.mirror_axes) <= set(range(dims)):
         yield f"recipe.mirror_axes is {recipe.mirror_axes}; the network has {dims} axes"
-    if not 0 <= recipe.overlap < 1:
-        yield f"recipe.overlap is {recipe.overlap}, not between 0 and 1"
     yield from _pretrained_problems(item)
 
 
@@ -131,12 +177,18 @@ def _training_problems(item: ConfigurationPlan) -> Iterator[str]:
     count, weights = item.network.num_supervised, training.supervision_weights
     if len(weights) != count or abs(sum(weights) - 1) > WEIGHT_TOLERANCE:
         yield f"training.supervision_weights must be {count} numbers that sum to 1, not {weights}"
-    if training.peak_lr <= 0:
-        yield f"training.peak_lr is {training.peak_lr}, not above 0"
-    for name in ("foreground_fraction", "ema_decay", "momentum"):
-        value = getattr(training, name)
-        if not 0 <= value <= 1:
-            yield f"training.{name} is {value}, not from 0 to 1"
+    numbers = ("peak_lr", "foreground_fraction", "ema_decay", "momentum")
+    yield from _out_of_range("training.", training, numbers)
+    if training.schedule == "one_cycle" and training.warmup_steps:
+        yield (
+            f"training.warmup_steps is {training.warmup_steps}, but the schedule one_cycle has a "
+            "rise of its own; set training.warmup_steps=0"
+        )
+    if not 0 < training.reduce_factor < 1 or training.reduce_patience < 0:
+        yield (
+            f"training.reduce_factor is {training.reduce_factor} and reduce_patience "
+            f"{training.reduce_patience}, not between 0 and 1, and 0 or more"
+        )
     yield from (f"training.augmentation.{line}" for line in augmentation_problems(item))
     if training.augmentation.channel_dropout_probability and not item.network.missing_channels:
         yield (

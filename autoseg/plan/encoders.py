@@ -33,6 +33,14 @@ def no_encoder(_fingerprint: Fingerprint) -> EncoderAtHand | None:
     return None
 
 
+def fetching(key: str) -> str:
+    """Return in words how a usual encoder is had where none is; `key` is what `--set` takes."""
+    return (
+        f"--set {key}={USUAL_ENCODERS[0]} fetches them "
+        "(after pip install 'autoseg-unet[pretrained]')."
+    )
+
+
 def sees_colours(fingerprint: Fingerprint) -> bool:
     """Return whether images are what encoders were trained on: pictures of 8 bits, three colours.
 

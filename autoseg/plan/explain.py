@@ -79,7 +79,6 @@ def explain_configuration(
 ) -> list[Decision]:
     """Return the decisions about one configuration that memory and data led to."""
     name, network = item.name, item.network
-    features = [stage.features for stage in network.stages]
     return [
         decision(
             f"{name}.patch_size",
@@ -92,7 +91,7 @@ def explain_configuration(
         ),
         decision(
             f"{name}.network",
-            f"{len(features)} stages, {features[0]} to {features[-1]} features",
+            network.extent,
             rule="topology",
             reason="Axes are halved while they stay at least 4 voxels and similar in spacing.",
             spacing=item.recipe.spacing,
@@ -117,7 +116,7 @@ def explain_configuration(
 
 def explain_sized(item: ConfigurationPlan, sized: Sized, limits: Limits) -> list[Decision]:
     """Return the decisions about one configuration that the time and the memory led to."""
-    name, features = item.name, [stage.features for stage in item.network.stages]
+    name, network = item.name, item.network
     return [
         decision(
             f"{name}.patch_size",
@@ -129,7 +128,7 @@ def explain_sized(item: ConfigurationPlan, sized: Sized, limits: Limits) -> list
         ),
         decision(
             f"{name}.network",
-            f"{len(features)} stages, {features[0]} to {features[-1]} features",
+            network.extent,
             rule="fit_budget",
             reason=sized.width_reason,
             step=f"{sized.step_seconds:.2g} s",

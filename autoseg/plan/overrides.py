@@ -15,7 +15,9 @@ from autoseg.plan.memory import (
     RECOMPUTED_FRACTION,
     feature_values,
 )
+from autoseg.plan.optimizers import unused, usual_with
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan
+from autoseg.plan.restated import BY_USER, restated
 from autoseg.plan.setting_keys import (
     CONFIGURATIONS,
     FIXED_FIELDS,
@@ -24,9 +26,6 @@ from autoseg.plan.setting_keys import (
     problem,
 )
 from autoseg.record import NetworkPlan
-
-BY_USER = "Set by the user."
-"""Reason of what a user decided."""
 
 
 class _Assignment(NamedTuple):
@@ -39,15 +38,16 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     """Return the plan with "3d_fullres.batch_size=4" and the like applied, costs adjusted.
 
     A key starts with a configuration's name or a field of the plan; entries of lists are given by
-    their index. `loss` and `augmentation` mean the training's of every configuration,
-    `3d_fullres.loss` that of one; set to a word, `loss` is the kind of loss. Values are JSON, or
+    their index. `training`, and its parts `loss` and `augmentation`, mean those of every
+    configuration, `3d_fullres.loss` that of one; set to a word, `loss` is the kind of loss. Another
+    optimiser brings the numbers that it is usually run with. Values are JSON, or
     numbers separated by commas, or plain words.
 
     Raises
     ------
     PlanError
-        An unknown key (the nearest one is named), a value of the wrong type, or a plan that would
-        contradict itself.
+        An unknown key (the nearest one is named), a value of the wrong type, a number that nothing
+        would read, or a plan that would contradict itself.
     """
     if not assignments:
         return plan
@@ -55,11 +55,12 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     names = [item["name"] for item in content["configurations"]]
     check_settings(assignments, names)
     parsed = [_parse(text) for text in assignments]
-    for assignment in parsed:
-        for single in _of_training(assignment, names):
-            _assign(content, single)
+    singles = [single for item in parsed for single in _of_training(item, names)]
+    for assignment in singles:
+        _assign(content, assignment)
     _fill_regions(content)
-    needs = list(_needs(content, parsed))
+    _refuse_unused(content, plan)
+    needs = list(_needs(content, plan, singles))
     for assignment in needs:
         _assign(content, assignment)
     try:
@@ -81,10 +82,14 @@ def apply_overrides(plan: Plan, assignments: Sequence[str]) -> Plan:
     )
     decisions = _decided(plan.decisions, parsed, BY_USER)
     decisions = _decided(decisions, needs, "What was set needs it.")
-    return changed.revised(configurations=configurations, decisions=decisions)
+    return restated(changed.revised(configurations=configurations, decisions=decisions), plan)
 
 
-def check_settings(assignments: Sequence[str], names: Sequence[str] = CONFIGURATIONS) -> None:
+def check_settings(
+    assignments: Sequence[str],
+    names: Sequence[str] = CONFIGURATIONS,
+    likely: Sequence[str] = (),
+) -> None:
     """Refuse settings that no plan takes; they can be told before anything is measured.
 
     Parameters
@@ -93,6 +98,8 @@ def check_settings(assignments: Sequence[str], names: Sequence[str] = CONFIGURAT
         KEY=VALUE each.
     names
         Of the plan's configurations, where it is made.
+    likely
+        Those of them to propose, best first; empty: all.
 
     Raises
     ------
@@ -101,7 +108,7 @@ def check_settings(assignments: Sequence[str], names: Sequence[str] = CONFIGURAT
         another type: all at once.
     """
     parsed = [_parse(text) for text in assignments]
-    wrong = [found for item in parsed if (found := _problem(item, names)) is not None]
+    wrong = [found for item in parsed if (found := _problem(item, names, likely)) is not None]
     wrong += _set_twice(parsed)
     if not wrong:
         return
@@ -109,12 +116,12 @@ def check_settings(assignments: Sequence[str], names: Sequence[str] = CONFIGURAT
     raise PlanError(found=f"--set {found}", expected=expected, fix=fix)
 
 
-def _problem(assignment: _Assignment, names: Sequence[str]) -> Wrong | None:
+def _problem(assignment: _Assignment, names: Sequence[str], likely: Sequence[str]) -> Wrong | None:
     """Return why no plan takes an assignment; pretrained encoders have keys of their own."""
     if assignment.keys[1:] in (("network", "backbone"), ("network", "weights")):
         return None
     single = _of_training(assignment, names)[0]
-    return problem(single.keys, single.value, names, text=assignment.text)
+    return problem(single.keys, single.value, names, text=assignment.text, likely=likely)
 
 
 def _set_twice(parsed: Sequence[_Assignment]) -> list[Wrong]:
@@ -165,7 +172,7 @@ def _of_training(assignment: _Assignment, names: Sequence[str]) -> list[_Assignm
     owners, rest = ([keys[0]], keys[1:]) if keys[0] in names else (names, keys)
     if rest[:1] == ("training",):
         rest = rest[1:]
-    if not rest or rest[0] not in SHORT:
+    if not rest or (rest[0] not in SHORT and keys[0] != "training"):
         return [assignment]
     if rest == ("loss",) and isinstance(assignment.value, str):
         rest = ("loss", "kind")
@@ -181,12 +188,30 @@ def _fill_regions(content: dict[str, Any]) -> None:
             loss["regions"] = regions
 
 
-def _needs(content: dict[str, Any], assignments: Sequence[_Assignment]) -> Iterator[_Assignment]:
+def _refuse_unused(content: dict[str, Any], plan: Plan) -> None:
+    """Raise a PlanError if a number was changed that optimiser and schedule do not read."""
+    problems = [
+        f"{before.name}.training.{line}"
+        for item, before in zip(content["configurations"], plan.configurations, strict=True)
+        for line in unused(before.training.model_dump(), item["training"])
+    ]
+    if problems:
+        raise PlanError(
+            found="--set: " + "\n".join(problems),
+            expected="numbers that training reads",
+            fix="leave them out, or set the optimizer or the schedule that reads them",
+        )
+
+
+def _needs(
+    content: dict[str, Any], plan: Plan, assignments: Sequence[_Assignment]
+) -> Iterator[_Assignment]:
     """Yield what some of the assignments need besides, where the user says nothing of it."""
     given = {item.keys for item in assignments}
-    for item in content["configurations"]:
+    for item, before in zip(content["configurations"], plan.configurations, strict=True):
         name, network = item["name"], item["network"]
         needs: dict[tuple[str, ...], object] = {}
+        needs |= usual_with(before.training.model_dump(), item["training"])
         if (name, "network", "padding") in given and network["padding"] == "valid":
             needs |= _needs_of_valid(item)
         if item["training"]["augmentation"]["channel_dropout_probability"]:

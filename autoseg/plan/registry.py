@@ -50,7 +50,7 @@ def load_planner(name: str) -> Planner:
     raise PlanError(
         found=f"planner {name!r}, which no installed package defines",
         expected=f"one of {', '.join(names) or 'the installed planners (there are none)'}",
-        fix="correct --planner, or install the package that defines it" + nearest(name, names),
+        fix="correct its name, or install the package that defines it" + nearest(name, names),
     )
 
 

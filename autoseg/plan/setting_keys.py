@@ -6,11 +6,13 @@ import json
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
-from autoseg.errors import nearest
+from autoseg.errors import counted, nearest
+from autoseg.plan.consistency import range_problem
 from autoseg.plan.losses import LOSSES
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.record import Record
@@ -27,6 +29,7 @@ FIXED_FIELDS = frozenset(
         "decisions",
         "cost",
         "name",
+        "num_folds",
     }
 )
 """What a plan records but nobody may set."""
@@ -35,6 +38,8 @@ SYNONYMS = {
     "learning_rate": "training.peak_lr",
     "peak_learning_rate": "training.peak_lr",
     "optimiser": "training.optimizer",
+    "scheduler": "training.schedule",
+    "lr_scheduler": "training.schedule",
     "epochs": "training.default_steps",
     "steps": "training.default_steps",
     "oversampling": "training.foreground_fraction",
@@ -50,13 +55,19 @@ SYNONYMS = {
     "target_spacing": "recipe.spacing",
     "tta": "recipe.test_time_mirroring",
     "mirroring": "recipe.mirror_axes",
-    "folds": "num_folds",
     "threads": "num_threads",
     "memory": "memory_bytes",
     "ram": "ram_bytes",
     "budget": "budget_s",
 }
 """Words that others use for a key: the key, without its configuration."""
+OPTIONS = MappingProxyType({"num_folds": "--folds", "folds": "--folds"})
+"""What is decided with the folds and cannot be set in a plan: the option that does it."""
+BY_AXIS = ("patch_size", "median_shape", "spacing", "kernel_size", "strides")
+"""Fields with one number for each axis."""
+EXAMPLE = ("64", "96", "96")
+SHORTEST = 5
+"""Letters of a word of others that a mistyped one may be meant for."""
 SHORT = ("loss", "augmentation")
 """Parts of the training that may be named without a configuration: they are then set in all."""
 LIKE = 0.7
@@ -82,7 +93,14 @@ class Wrong(NamedTuple):
     fix: str
 
 
-def problem(keys: Sequence[str], value: object, names: Sequence[str], *, text: str) -> Wrong | None:
+def problem(
+    keys: Sequence[str],
+    value: object,
+    names: Sequence[str],
+    *,
+    text: str,
+    likely: Sequence[str] = (),
+) -> Wrong | None:
     """Return why no plan takes a value at a key, or None.
 
     Parameters
@@ -95,12 +113,14 @@ def problem(keys: Sequence[str], value: object, names: Sequence[str], *, text: s
         Of the plan's configurations, or `CONFIGURATIONS` where it is not made yet.
     text
         The setting as given, for the message.
+    likely
+        Configurations to propose, best first; empty: all of `names`.
     """
     annotation: Any = _root(names)
     for place, part in enumerate(keys):
         below = _step(annotation, part)
         if below is None:
-            return _unknown(keys, place, names, text)
+            return _unknown(keys, place, names if keys[0] in names else likely or names, text)
         annotation = below
     if keys[-1] == "kind" and value not in LOSSES:
         close = nearest(str(value), tuple(LOSSES))
@@ -109,7 +129,29 @@ def problem(keys: Sequence[str], value: object, names: Sequence[str], *, text: s
         TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
     except ValidationError:
         return Wrong(text, in_words(annotation), "correct the value")
-    return None
+    return _wrong_axes(keys, value, text) or _wrong_range(keys, value, text)
+
+
+def _wrong_axes(keys: Sequence[str], value: object, text: str) -> Wrong | None:
+    """Return that a value has not one number for each axis of its configuration."""
+    if keys[0] not in CONFIGURATIONS or keys[-1] not in BY_AXIS or not isinstance(value, list):
+        return None
+    axes = int(keys[0][0])
+    if len(value) == axes:
+        return None
+    fix = f"give {counted(axes, 'number')}"
+    if keys[-1] == "patch_size" and 0 < len(value) <= len(EXAMPLE):
+        fix += f" such as {','.join(EXAMPLE[:axes])}, or name a configuration in {len(value)}D"
+    return Wrong(
+        f"{text}: {counted(len(value), 'number')}",
+        f"one number for each of the {counted(axes, 'axis', 'axes')} of {keys[0]}",
+        fix,
+    )
+
+
+def _wrong_range(keys: Sequence[str], value: object, text: str) -> Wrong | None:
+    limits = range_problem(keys[-1], value)
+    return None if limits is None else Wrong(text, f"{keys[-1]} {limits}", "correct the value")
 
 
 def in_words(annotation: Any) -> str:  # noqa: ANN401
@@ -174,6 +216,8 @@ def _unknown(keys: Sequence[str], place: int, names: Sequence[str], text: str) -
             f"one of {', '.join(names)}",
             "name a configuration that the plan has",
         )
+    if place == 0 and part in OPTIONS:
+        return Wrong(text, "a key whose value is free", f"give {OPTIONS[part]} instead")
     known = sorted({*_known(keys[:place], names), *(SHORT if place == 0 else ())})
     close = difflib.get_close_matches(part, known, n=1, cutoff=LIKE)
     near = [".".join([*keys[:place], word, *keys[place + 1 :]]) for word in close]
@@ -182,7 +226,8 @@ def _unknown(keys: Sequence[str], place: int, names: Sequence[str], text: str) -
     proposed = [*near, *same, *like] if place == 0 else [*same, *near, *like]
     proposed = [_as_typed(key, keys, text) for key in proposed]
     fix = f"write {proposed[0]}=..." if proposed else "correct the key, or look it up in plan.json"
-    if proposed and keys[0] not in names and proposed[0].startswith(f"{names[0]}."):
+    is_of_first = bool(proposed) and proposed[0].startswith(f"{names[0]}.")
+    if is_of_first and keys[0] not in names and len(names) > 1:
         fix += f", or with another configuration: {', '.join(names[1:])}"
     below = f" below {'.'.join(keys[:place])}" if place else ""
     expected = f"a key{below}: {', '.join(known)}" if known else f"nothing{below}"
@@ -201,13 +246,14 @@ def _as_typed(proposed: str, keys: Sequence[str], text: str) -> str:
     """Return a whole key without what was left out of the one that was given."""
     typed = text.removeprefix("--set ").partition("=")[0].split(".")
     above = ".".join(keys[: len(keys) - len(typed)]) + "."
-    return proposed.removeprefix(above) if typed[0] in SHORT else proposed
+    return proposed.removeprefix(above) if typed[0] in (*SHORT, "training") else proposed
 
 
 def _leads_nowhere(key: str, names: Sequence[str]) -> bool:
     annotation: Any = _root(names)
     parts = key.split(".")
-    for part in [names[0], "training", *parts] if parts[0] in SHORT else parts:
+    above = {"training": (names[0],), **dict.fromkeys(SHORT, (names[0], "training"))}
+    for part in [*above.get(parts[0], ()), *parts]:
         annotation = _step(annotation, part)
         if annotation is None:
             return True
@@ -228,7 +274,14 @@ def _same(keys: Sequence[str], names: Sequence[str]) -> list[str]:
 
 def _like(keys: Sequence[str], names: Sequence[str]) -> list[str]:
     """Return whole keys that end in a word like the last one."""
-    ends = {key.rpartition(".")[2]: key for key in reversed(_everything(_owner(keys, names)))}
+    owner = _owner(keys, names)
+    everything = _everything(owner)
+    ends = {key.rpartition(".")[2]: key for key in reversed(everything)}
+    ends |= {
+        word: key if key in everything else f"{owner}.{key}"
+        for word, key in SYNONYMS.items()
+        if len(word) >= SHORTEST
+    }
     close = difflib.get_close_matches(keys[-1], list(ends), n=1, cutoff=LIKE)
     return [ends[word] for word in close]
 

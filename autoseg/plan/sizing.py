@@ -10,7 +10,7 @@ from autoseg.plan.family import Facts, Family, network_of
 from autoseg.plan.memory import training_memory
 from autoseg.plan.rules import MIN_BATCH, largest_batch
 from autoseg.plan.speed import step_speed
-from autoseg.plan.topology import Topology, fit_topology
+from autoseg.plan.topology import Topology, fit_topology, topology
 from autoseg.record import NetworkPlan
 
 CPU_MIN_STEPS = 1000
@@ -134,6 +134,7 @@ def fit_budget(
         The largest patch to consider.
     """
     trial = _Trial(family, facts, limits)
+    first = topology(spacing, start)
     found = fit_topology(spacing, median_shape, start=start, is_too_large=trial.is_too_large)
     largest = max(MIN_BATCH, largest_batch(num_voxels, found.patch_size, family.max_covered))
     batch, batch_reason = _largest_batch(trial, found, largest)
@@ -145,7 +146,7 @@ def fit_budget(
         batch_size=batch,
         largest_batch=largest,
         step_seconds=chosen.step_seconds(found, batch),
-        patch_reason=_patch_reason(trial, found, median_shape, start),
+        patch_reason=_patch_reason(trial, found, median_shape, first),
         batch_reason=batch_reason,
         width_reason=width_reason,
     )
@@ -241,18 +242,24 @@ def _widest(trial: _Trial, found: Topology, batch_size: int) -> tuple[int, str]:
         return trial.limits.widths[0], "The smallest width: a narrower network learns too little."
     if fitting[-1] == trial.limits.widths[-1]:
         return fitting[-1], "The largest useful width fits."
+    wider = min(width for width in trial.limits.widths if width > fitting[-1])
+    if not trial.of_width(wider).fits_memory(found, batch_size):
+        return fitting[-1], "The memory holds no wider network."
     return fitting[-1], f"A wider network would leave fewer than {steps} steps a fold."
 
 
 def _patch_reason(
-    trial: _Trial, found: Topology, median_shape: Sequence[float], start: Sequence[float]
+    trial: _Trial, found: Topology, median_shape: Sequence[float], first: Topology
 ) -> str:
+    """Return why a patch is as large as it is; `first` was the largest to consider."""
     patch = found.patch_size
     if all(n >= whole for n, whole in zip(patch, median_shape, strict=True)):
         return "It shows the whole of a typical image."
-    if all(n >= most for n, most in zip(patch, start, strict=True)):
+    if all(n >= most for n, most in zip(patch, first.patch_size, strict=True)):
         return "As large as nnU-Net's rules make it." if len(patch) > 1 else "The longest useful."
     dims, voxels = len(patch), math.prod(patch)
+    if voxels <= trial.limits.patch_floor[dims] and not trial.fits_memory(first, MIN_BATCH):
+        return "Made small for the memory, and the time, that are given."
     if voxels <= trial.limits.patch_floor[dims]:
         return "Made small for the time given, but still showing a structure's surroundings."
     return "A larger one would leave too few steps in the time given, or not fit the memory."

@@ -5,6 +5,7 @@ The four constants of a step (see `autoseg.plan.cost`) are fitted to steps of sm
 or from a graphics processor's name. Trained folds correct them.
 """
 
+import re
 from dataclasses import dataclass
 
 from autoseg.machine import Device, Machine, Precision, StepSpeed, TrainedSpeed
@@ -93,7 +94,8 @@ def estimated_speed(machine: Machine, device: Device) -> StepSpeed:
             layer_s=CPU_LAYER_S,
         )
     names = " ".join(gpu.name for gpu in machine.gpus)
-    known = [flops for part, flops in GPU_FLOPS.items() if part in names]
+    # An RTX A1000 is no A100, and a T400 no T4.
+    known = [flops for part, flops in GPU_FLOPS.items() if re.search(rf"\b{part}(?!\d)", names)]
     return StepSpeed(
         **kind,
         operation_s=1 / min(known, default=OTHER_GPU_FLOPS),

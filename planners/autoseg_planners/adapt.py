@@ -11,7 +11,7 @@ from autoseg.plan.augmentation import nnunet_augmentation
 from autoseg.plan.backbones import Asked, with_backbone
 from autoseg.plan.compose import decision
 from autoseg.plan.cost import configuration_cost
-from autoseg.plan.encoders import sees_colours
+from autoseg.plan.encoders import fetching, sees_colours
 from autoseg.plan.foreground import (
     affords_skeletons,
     foreground_share,
@@ -85,10 +85,11 @@ def adapted(
         foreground_fraction=common.foreground_fraction, loss=common.loss
     )
     item = _priced(request, item.revised(training=training))
+    usual_decay = item.training.weight_decay
     item, decisions = _varied(request, limits, item, common.share)
     item, more = _after(request, limits, item)
     decisions += more
-    item, told = _regularised(request, grid, item)
+    item, told = _regularised(request, grid, item, usual_decay)
     decisions += [told] if item.train_by_default else []  # the table is long enough
     return _priced(request, item), decisions
 
@@ -117,16 +118,20 @@ def _varied(
 
 
 def _regularised(
-    request: PlanRequest, grid: Grid, item: ConfigurationPlan
+    request: PlanRequest, grid: Grid, item: ConfigurationPlan, usual_decay: float
 ) -> tuple[ConfigurationPlan, Decision]:
-    """Return the configuration with what keeps it from learning few cases by heart."""
+    """Return the configuration with what keeps it from learning few cases by heart.
+
+    More weight decay than that, which a run before has asked for, stays as it is.
+    """
     part = 1 - 1 / max(2, request.num_folds)
     num_cases = grid.num_cases * part
     seen = _passes(grid, item, part)
     is_short = request.device == "cpu"
     drop, decay = dropout(num_cases, seen), decay_factor(num_cases, seen)
     strength = augmentation_strength(num_cases, seen, is_short=is_short)
-    training = item.training.revised(weight_decay=item.training.weight_decay * decay.value)
+    wanted = max(item.training.weight_decay, usual_decay * decay.value)
+    training = item.training.revised(weight_decay=wanted)
     if is_short and strength.value == "usual":
         training = training.revised(augmentation=nnunet_augmentation(item.patch_size))
     network = item.network.revised(dropout=drop.value)
@@ -173,15 +178,15 @@ def _after(
         steps = wider.cost.train_seconds / wider.cost.step_seconds
         fits = steps >= limits.min_steps and wider.cost.memory_bytes <= limits.memory_bytes
         changed = wider if fits or bound.value == "data" else item
-        reasons.append(
-            width.reason if changed is wider else "A wider one does not fit memory and time."
-        )
-    elif decay.value > item.training.weight_decay:
-        changed = item.revised(training=item.training.revised(weight_decay=decay.value))
+        said = width.reason if width.value != before.width else "It stays as narrow as it was."
+        reasons.append(said if changed is wider else "A wider one does not fit memory and time.")
+    is_more = decay.value > before.weight_decay or changed is item
+    if is_more and decay.value > changed.training.weight_decay:
+        changed = changed.revised(training=changed.training.revised(weight_decay=decay.value))
         reasons.append(decay.reason)
     told = decision(
         f"{item.name}.after",
-        f"bounded by {bound.value}",
+        "unknown" if bound.value == "unknown" else f"bounded by {bound.value}",
         rule="bounded_by, width_after, decay_after",
         reason=" ".join(reasons),
         folds=len(before.folds),
@@ -214,7 +219,7 @@ def with_known_encoder(request: PlanRequest, limits: Limits, plan: Plan) -> Plan
     key = f"{item.name}.network.backbone"
     found = request.find_encoder(request.fingerprint)
     if found is None:
-        reason = f"No weights are on this machine; --set {key}=resnet34 fetches them."
+        reason = f"No weights are on this machine; {fetching(key)}"
         return _told(plan, decision(key, "none", rule="sees_colours", reason=reason))
     asked = Asked(
         configuration=item.name,

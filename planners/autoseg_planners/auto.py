@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass, replace
 
 from autoseg.check.pairs import mirror_pairs
-from autoseg.plan.after import bounded_by, budget_after, configurations_after
+from autoseg.errors import duration
+from autoseg.plan.after import budget_after, configurations_after
 from autoseg.plan.budget import FEW_SLICES, seconds_per_fold
 from autoseg.plan.compose import (
     OVERLAP,
@@ -70,6 +71,7 @@ class Choice:
 
 def plan(request: PlanRequest) -> Plan:
     """Return a plan that uses the machine and the budget as well as the rules know."""
+    request, told = lengthened(request)
     grid = image_grid(request.fingerprint)
     memory = device_memory(request)
     count = configurations_after(request.after, num_trained(request, grid, memory)).value
@@ -80,7 +82,7 @@ def plan(request: PlanRequest) -> Plan:
     style = style_of(request)
     common = advised(request)
     configurations, decisions = [], explain_grid(request.fingerprint, grid)
-    decisions += [*_explain_request(request, style, memory, seconds), *common.decisions]
+    decisions += [*told, *_explain_request(request, style, memory, seconds), *common.decisions]
     for choice in found:
         draft = _draft(request, grid, choice, trained)
         item = configuration(request, grid, style, draft, seconds)
@@ -124,11 +126,16 @@ def device_memory(request: PlanRequest) -> int:
 
 def default_budget(request: PlanRequest) -> float:
     """Return the seconds of one `autoseg train` where no budget is given."""
-    usual = CPU_BUDGET_S if request.device == "cpu" else GPU_BUDGET_S
-    if request.after is None:
-        return usual
-    known = request.after.configurations
-    return max(budget_after(bounded_by(item).value, usual).value for item in known)
+    return CPU_BUDGET_S if request.device == "cpu" else GPU_BUDGET_S
+
+
+def lengthened(request: PlanRequest) -> tuple[PlanRequest, list[Decision]]:
+    """Return the request with the budget that a run before it asks for, and what was decided."""
+    longer = budget_after(request.after, default_budget(request))
+    if longer is None or request.budget_s is not None:
+        return request, []
+    told = decision("budget", duration(longer.value), rule="budget_after", reason=longer.reason)
+    return replace(request, budget_s=longer.value), [told]
 
 
 def budget(request: PlanRequest) -> float:
@@ -266,7 +273,7 @@ def _why_trained(grid: Grid, choice: Choice) -> str:
     if choice.name == "2d" and is_sliced(grid):
         return f"The slices are few ({grid.median_slices:g}) and far apart."
     if choice.name == "3d_lowres":
-        return "At full resolution a patch would show too little of the image for the time given."
+        return "At full resolution a patch within time and memory would show too little of it."
     if choice.name == "3d_fullres" and not is_sliced(grid):
         return "The images are volumes, and 3D sees neighbouring slices."
     return "There is time for it, and the better of both is kept."
@@ -290,10 +297,10 @@ def _explain_request(
     return [
         decision(
             "time of a fold",
-            f"{seconds / 60:.1f} min",
+            duration(seconds),
             rule="fold_seconds",
             reason=f"{given}, less validation and export, divided among all folds.",
-            budget=f"{budget(request) / 60:.0f} min",
+            budget=duration(budget(request)),
             folds=request.num_folds,
         ),
         decision(

@@ -1,5 +1,8 @@
 import pytest
 
+from autoseg.check.findings import check_fingerprint
+from autoseg.runtime.recipe import Labels
+
 
 def found(made, *cases, **changes):
     return [f.found for f in made.findings(*cases, **changes)]
@@ -40,6 +43,36 @@ def test_foreground_around_the_object_may_be_inverted(made, part, border, is_tol
     assert ["inverted" in item.found for item in listed] == [True] * is_told
     if is_told:
         assert '"labels": {"background": 1, "cell": 0}' in listed[0].remedy
+
+
+def test_an_inverted_class_that_nobody_named_does_not_keep_the_name_of_its_value(made):
+    cases = made.usual(class_voxels=(2400, 21600), border_foreground=0.9, class_centres=())
+    labels = Labels(names=("background", "class_255"), values=(0, 255))
+    known = made.fingerprint(*cases, names=labels.names, labels=labels)
+    listed = check_fingerprint(known, made.known(*cases), labels_declared=False)
+    (inverted,) = [item for item in listed if "inverted" in item.found]
+    assert '"labels": {"background": 255, "object": 0}' in inverted.remedy
+    assert "class_255" not in inverted.remedy
+
+
+@pytest.mark.parametrize(
+    ("values", "is_told"), [((0, 1, 255), True), ((0, 128, 255), True), ((0, 1, 4), False)]
+)
+def test_255_beside_other_undeclared_values_is_likely_what_is_not_annotated(made, values, is_told):
+    labels = Labels(names=("background", "a", "b"), values=values)
+    cases = made.usual()
+    known = made.fingerprint(*cases, labels=labels)
+    listed = check_fingerprint(known, made.known(*cases), labels_declared=False)
+    (note,) = [item for item in listed if item.expected.startswith("the numbers 0, 1, 2")]
+    assert ('"ignore": 255' in note.remedy) == is_told
+
+
+def test_255_is_a_class_where_it_is_the_only_one(made):
+    labels = Labels(names=("background", "class_255"), values=(0, 255))
+    cases = made.usual(class_voxels=(24000 - 20, 20))
+    known = made.fingerprint(*cases, names=labels.names, labels=labels)
+    listed = check_fingerprint(known, made.known(*cases), labels_declared=False)
+    assert not any("ignore" in item.remedy for item in listed)
 
 
 def test_several_classes_that_fill_the_image_are_not_inverted(made):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from autoseg.check.masks import mask_storage
+from autoseg.check.masks import mask_storage, reading_notes
 from autoseg.dataset.case import read_case
 from autoseg.dataset.dataset import DatasetSpec
 from autoseg.dataset.open import open_dataset
@@ -95,3 +95,18 @@ def test_colours_of_few_masks_are_declared_too(tmp_path):
     binary = DatasetSpec(images=("images/{case}.jpg",), masks={"x": "masks/{case}.png"})
     (error,) = findings(tmp_path, "error", binary)
     assert error.remedy == "export the masks again, all with one palette"
+
+
+def test_cases_that_annotate_some_classes_are_counted(tmp_path):
+    for number in range(4):
+        picture(tmp_path, number)
+    plain = DatasetSpec(labels={"background": 0, "x": 1, "y": 2})
+    spec = plain.revised(annotated={"0": ("x",), "1": ("x",), "2": ()})
+    notes = reading_notes(open_dataset(tmp_path, spec, None))
+    assert [item.found for item in notes] == [
+        "2 cases annotate only x",
+        "1 case annotates no class",
+    ]
+    assert notes[0].files == ("masks/0.png", "masks/1.png")
+    assert "not scored" in notes[0].remedy
+    assert reading_notes(open_dataset(tmp_path, plain, None)) == []

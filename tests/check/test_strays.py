@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from autoseg.check.findings import check_fingerprint
-from autoseg.dataset.dataset import Reading
+from autoseg.dataset.dataset import DatasetSpec, Reading
 from autoseg.runtime.recipe import Labels, Region
 
 
@@ -25,6 +27,23 @@ def test_a_value_in_few_voxels_of_one_case_is_told_with_its_place(made):
     assert "value 2 (cancer) in only 2 voxels of 1 case, around 10, 6, 28 (ZYX)" in warning.found
     assert warning.files == ("labels/case_99.nii",)
     assert '{"label_map": {"2": 0}, "labels": {"background": 0, "liver": 1}}' in warning.remedy
+
+
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_a_stray_255_is_to_be_ignored_and_not_read_as_background(made, is_declared):
+    labels = Labels(names=("background", "liver", "class_255"), values=(0, 1, 255))
+    cases = [*healthy(made), with_cancer(made, 2)]
+    fingerprint = made.fingerprint(*cases, labels=labels)
+    known = made.known(*cases)
+    (warning,) = [
+        item
+        for item in check_fingerprint(fingerprint, known, labels_declared=is_declared)
+        if "a slip" in item.found
+    ]
+    spec = json.loads(warning.remedy.partition("declare ")[2].partition(" in the spec")[0])
+    declared = {"labels": {"background": 0, "liver": 1}} if is_declared else {}
+    assert spec == {**declared, "ignore": 255}
+    assert DatasetSpec(**spec).ignore == 255
 
 
 @pytest.mark.parametrize(("voxels", "holders"), [(50, 1), (2, 4)])

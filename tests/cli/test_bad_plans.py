@@ -52,7 +52,8 @@ def refused(outcome):
         (["--set", "2d.batch_sise=2"], ["2d.batch_size=..."]),
         (["--set", "2d.batch_size=two"], ["2d.batch_size=two", "a whole number"]),
         (["--set", "2d.patch_size=11,13"], ["not divisible", "(10, 14) is"]),
-        (["--set", "1d.batch_size=2"], ["no configuration 1d", "2d, 3d_fullres"]),
+        (["--set", "1d.batch_size=2"], ["no configuration 1d", "3d_fullres, 2d"]),
+        (["--set", "3d_fullres.batch_size=100000"], ["GB of memory", "3d_fullres.batch_size="]),
         (["--set", "loss=focall"], ["one of", "'focal'"]),
         (
             ["--set", "3d_fullres.network.padding=valid", "--set", "3d_fullres.patch_size=8,8,8"],
@@ -91,6 +92,35 @@ def test_settings_are_checked_before_anything_is_measured(data, plan, tmp_path, 
     (data / "dataset.json").unlink()
     assert "--set" in refused(plan(data, "--set", option))
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("1d.batch_size=2", "no configuration 1d"),
+        ("3d_fullres.patch_size=64,64", "one number for each of the 3 axes"),
+        ("3d_fullres.batch_size=0", "1 or more"),
+        ("lerning_rate=1e-3", "write 3d_fullres.training.peak_lr="),
+        ("batch_size=2", "write 3d_fullres.batch_size=..., or with another configuration: 2d\n"),
+    ],
+)
+def test_the_data_are_looked_at_and_not_measured_for_a_wrong_setting(
+    data, plan, tmp_path, option, words
+):
+    assert words in refused(plan(data, "--set", option)) + "\n"
+    assert not (tmp_path / "w" / "measured").exists()
+
+
+def test_the_best_configuration_of_the_plan_that_is_there_is_proposed(data, plan):
+    assert plan(data, "--planner", "auto")[0] == 0
+    message = refused(plan(data, "--set", "batch_size=2"))
+    assert "write 3d_fullres.batch_size=..., or with another configuration: 2d" in message
+
+
+def test_the_batch_that_is_proposed_fits(data, plan):
+    message = refused(plan(data, "--set", "3d_fullres.batch_size=100000"))
+    proposed = message.partition("--set 3d_fullres.batch_size=")[2].split()[0]
+    assert plan(data, "--set", f"3d_fullres.batch_size={proposed}")[0] == 0
 
 
 def test_one_case_is_too_few(data, plan):

@@ -7,9 +7,13 @@ import pytest
 
 from autoseg.cli.display import print_summary, score_rows
 from autoseg.cli.main import main
+from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.evaluate.statistics import summarise
+from autoseg.pipeline.finishing import choose
 from autoseg.pipeline.summary import summarise_run
+from autoseg.plan.consistency import load_plan
+from autoseg.train.job import Interrupted, Listeners
 from autoseg.train.records import FoldResult
 
 
@@ -35,6 +39,19 @@ def test_the_last_lines_of_training_tell_the_dice_with_post_processing(scored_pl
     capsys.readouterr()
     print_summary(summarise_run(scored_place))
     assert "Dice with post-processing, cross-fitted: 1.000" in capsys.readouterr().out
+
+
+def test_each_choice_is_told_and_a_stop_leaves_the_former_ones(scored_place):
+    plan, dataset = load_plan(scored_place.plan), Dataset.load(scored_place.dataset)
+    told = []
+    choose(plan, dataset, scored_place, Listeners(told.append, lambda: False))
+    names = [event["name"] for event in told]
+    parts = ("configurations and weights", "thresholds", "objects to remove")
+    assert names == [f"choose: {part}" for part in parts]
+    before = scored_place.ensemble.read_bytes(), scored_place.postprocessing.read_bytes()
+    with pytest.raises(Interrupted):
+        choose(plan, dataset, scored_place, Listeners(told.append, lambda: True))
+    assert before == (scored_place.ensemble.read_bytes(), scored_place.postprocessing.read_bytes())
 
 
 def test_without_a_rule_no_second_dice_is_told(scored_place, capsys):

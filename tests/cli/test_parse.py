@@ -37,6 +37,12 @@ def test_nonsense_sizes_are_refused_with_an_example(text):
         parse.size(text)
 
 
+def test_a_size_whose_unit_was_forgotten_is_no_number_of_bytes():
+    with pytest.raises(typer.BadParameter, match="'24' without a unit"):
+        parse.size("24")
+    assert parse.size("8000000000") == 8 * 10**9
+
+
 def test_the_default_budget_in_the_help_is_that_of_the_planner():
     (option,) = get_args(PlanBudgetOption)[1:]
     times = [parse.seconds(text) for text in re.findall(r"\d+h", option.help or "")]

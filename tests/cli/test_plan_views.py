@@ -97,6 +97,28 @@ def test_a_value_of_the_wrong_kind_is_told(shown, word):
     assert word.partition("=")[2] in shown("plan", "--what-if", word, code=2)
 
 
+@pytest.mark.parametrize(
+    ("word", "fix"),
+    [
+        ("memory=24", "write it like memory=24GB"),
+        ("ram=0", "write it like ram=64GB"),
+        ("budget=8", "write it like budget=8h"),
+        ("budget=soon", "write it like budget=8h"),
+        ("folds=two", "write it like folds=2"),
+        ("budget=30s", "give budget=109s or more"),
+        ("memory=100MB", "give memory=500MB or more"),
+    ],
+)
+def test_remedies_are_written_as_what_if_takes_them(shown, word, fix):
+    told = shown("plan", "--what-if", word, code=2)
+    assert f"fix: {fix}" in told
+    assert "--memory" not in told
+    assert "--budget" not in told
+    assert told.count("found:") == 1
+    again = fix.removesuffix(" or more").split()[-1]
+    assert "nothing is written" in shown("plan", "--what-if", again)
+
+
 def test_the_plan_for_other_means_is_shown_and_not_written(here, shown):
     before = (here / "spheres.autoseg" / "plan.json").read_bytes()
     told = shown("plan", "--what-if", "memory=24GB", "budget=8h")
@@ -106,6 +128,14 @@ def test_the_plan_for_other_means_is_shown_and_not_written(here, shown):
     assert (here / "spheres.autoseg" / "plan.json").read_bytes() == before
     content = json.loads(shown("plan", "--what-if", "gpu=T4", "--json"))
     assert content["device"] == "cuda"
+
+
+def test_what_is_not_trained_has_no_training_time(shown):
+    told = shown("plan", "--what-if", "budget=8h")
+    rows = [line.split("\t") for line in told.splitlines()]
+    times = {row[0]: row[3] for row in rows if row[0] in ("2d", "3d_fullres")}
+    assert times["2d"] == "–"  # noqa: RUF001 (a dash)
+    assert times["3d_fullres"].endswith("min")
 
 
 @pytest.mark.parametrize("place", [["spheres"], ["-w", "spheres.autoseg"], []])

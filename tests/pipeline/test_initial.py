@@ -57,9 +57,38 @@ def test_all_folds_of_a_configuration_begin_with_the_same_weights(jobs, tmp_path
 
 
 def test_a_configuration_without_a_layer_in_common_stops_before_training(jobs, tmp_path):
-    path = write_weights(tmp_path / "final.pt", jobs[0])
+    path = write_weights(tmp_path / "final.pt", wider(jobs[0], [12]))
+    plan = apply_overrides(jobs[0].plan, ["2d.network.stages.0.kernel_size=1,1"])
     with pytest.raises(TrainingError, match="no layer in common"):
-        with_initial(jobs, path, lambda _: None)
+        with_initial([replace(jobs[0], plan=plan)], path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (0, 2, "a 2D model, and 3d_fullres is a 3D configuration"),
+        (2, 0, "a 3D model, and 2d is a 2D configuration"),
+    ],
+)
+def test_a_model_of_other_axes_is_called_so(jobs, tmp_path, source, target, words):
+    path = write_weights(tmp_path / "final.pt", jobs[source])
+    with pytest.raises(TrainingError) as caught:
+        with_initial([jobs[target]], path, lambda _: None)
+    assert words in caught.value.found
+    assert "layer" not in caught.value.found
+    proposed = caught.value.fix.partition("--configurations ")[2].partition(",")[0]
+    assert proposed == jobs[source].configuration
+    fitting = [job for job in jobs if job.configuration == proposed]
+    assert all(job.initial for job in with_initial(fitting, path, lambda _: None))
+
+
+def test_a_model_of_other_axes_is_left_out_where_nothing_fits_it(jobs, tmp_path):
+    path = write_weights(tmp_path / "final.pt", jobs[2])
+    plan = jobs[0].plan
+    flat = plan.revised(configurations=(plan.configuration("2d"),))
+    with pytest.raises(TrainingError) as caught:
+        with_initial([replace(jobs[0], plan=flat)], path, lambda _: None)
+    assert caught.value.fix == "name a 2D model, or leave out --init"
 
 
 def test_what_is_printed_is_a_line_and_the_table_is_logged(jobs, tmp_path, capsys):

@@ -1,4 +1,6 @@
 import json
+import time
+from threading import Thread
 
 import pytest
 
@@ -16,7 +18,7 @@ from autoseg.pipeline.known_machines import (
     trained_speed,
 )
 from autoseg.plan.cost import step_cost
-from autoseg.plan.speed import KEPT_RUNS, base_speed, estimated_speed
+from autoseg.plan.speed import KEPT_RUNS, base_speed, estimated_speed, step_speed
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.fingerprints import machine_of
 from autoseg.testing.plans import small_configuration, small_plan
@@ -123,8 +125,8 @@ def test_a_file_of_another_version_is_written_anew(path):
 
 def test_a_new_measurement_forgets_the_folds_before_it(path, tmp_path, quiet):
     place = Workspace(tmp_path)
-    write_fold(place, [2 * EXPECTED_S] * 10)
-    list(learn_from_folds(place, PLAN, path))
+    folder = write_fold(place, [2 * EXPECTED_S] * 10)
+    list(learn_from_folds([folder], PLAN, path))
     known = kept(path)
     assert len(known.trained) == 1
     again = keep_speed(keep_speed(known, SPEED, path), SPEED.revised(value_s=1.0), path)
@@ -183,17 +185,105 @@ def test_looks_at_cases_are_no_steps(tmp_path):
 
 def test_a_fold_counts_once_and_old_ones_are_forgotten(tmp_path, path, quiet):
     place = Workspace(tmp_path)
-    for fold in range(KEPT_RUNS + 1):
-        write_fold(place, [EXPECTED_S] * 10, fold=str(fold))
-    told = list(learn_from_folds(place, PLAN, path))
+    names = map(str, range(KEPT_RUNS + 1))
+    folders = [write_fold(place, [EXPECTED_S] * 10, fold=name) for name in names]
+    told = list(learn_from_folds(folders, PLAN, path))
     assert len(told) == KEPT_RUNS + 1
     assert "1.00 times" in told[0]
     assert len(kept(path).trained) == KEPT_RUNS
     newest = kept(path).trained[-1].run
-    list(learn_from_folds(place, PLAN, path))
+    list(learn_from_folds(folders, PLAN, path))
     runs = [item.run for item in kept(path).trained]
     assert len(set(runs)) == len(runs) == KEPT_RUNS
     assert newest in runs
+
+
+def test_steps_stay_as_long_as_folds_have_shown_when_the_matrix_product_was_better(path, quiet):
+    busy = remembered(MACHINE.revised(flops=MACHINE.flops / 4), path)
+    shown = TrainedSpeed(run="one", device="cpu", dimensions=3, precision="bf16", ratio=0.5)
+    known_machines._keep(busy.revised(trained=(shown,)), path)
+    before = step_speed(kept(path), "cpu", 3)
+    after = step_speed(remembered(MACHINE, path), "cpu", 3)
+    assert after.operation_s == pytest.approx(before.operation_s)
+    assert after.value_s == pytest.approx(before.value_s)
+
+
+def test_what_was_measured_does_not_change_with_the_matrix_product(path):
+    shown = TrainedSpeed(run="one", device="cpu", dimensions=3, precision="bf16", ratio=0.5)
+    measured = keep_speed(MACHINE, SPEED, path).revised(trained=(shown,))
+    known_machines._keep(measured, path)
+    assert remembered(MACHINE.revised(flops=4 * MACHINE.flops), path).trained == (shown,)
+
+
+def test_folds_that_left_no_settings_or_no_end_say_nothing(tmp_path, path, quiet):
+    place = Workspace(tmp_path)
+    folders = [write_fold(place, [EXPECTED_S] * 10, fold=name) for name in ("0", "1")]
+    folders[0].settings.unlink()
+    folders[1].result.unlink()
+    assert list(learn_from_folds(folders, PLAN, path)) == []
+
+
+def test_a_measurement_that_ends_later_keeps_what_other_processes_have_learnt(path):
+    gpu = Gpu(name="NVIDIA T4", memory_bytes=15 * 2**30)
+    before = remembered(machine_of(gpu), path)
+    shown = TrainedSpeed(run="one", device=gpu.name, dimensions=3, precision="fp16", ratio=0.5)
+    known_machines._keep(before.revised(trained=(shown,)), path)
+    assert keep_speed(before, SPEED, path).trained == (shown,)
+
+
+def test_two_processes_lose_nothing_of_each_other(path, monkeypatch):
+    def keep_others():
+        for count in range(4):
+            remembered(MACHINE.revised(num_cpus=10 + count), path)
+
+    def slow_load(file, load=known_machines._load):
+        found = load(file)
+        time.sleep(0.01)
+        return found
+
+    monkeypatch.setattr(known_machines, "_load", slow_load)
+    other = Thread(target=keep_others)
+    other.start()
+    for count in range(4):
+        remembered(MACHINE.revised(num_cpus=20 + count), path)
+    other.join()
+    assert len(known_machines._load(path)) == 8
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b'{"schema_version": 1, "machines": [{}]}', None],
+)
+def test_a_spoilt_file_is_written_anew(path, content):
+    path.parent.mkdir()
+    if content is not None:
+        path.write_bytes(content)
+    assert remembered(MACHINE, path) == MACHINE
+    assert known_machine(MACHINE, path) == MACHINE
+
+
+@pytest.mark.parametrize("change", [{"flops": 0.0}, {"flops": float("nan")}, {"num_cpus": 0}])
+def test_impossible_machines_are_not_believed(path, tmp_path, change):
+    remembered(MACHINE, path)
+    content = json.loads(path.read_text())
+    content["machines"][0] |= change
+    path.write_text(json.dumps(content))
+    assert remembered(MACHINE, path) == MACHINE
+    file = tmp_path / "m.json"
+    file.write_text(json.dumps(content["machines"][0] | change))
+    with pytest.raises(AutosegError, match=r"m\.json: (flops|num_cpus): "):
+        load_machine(file)
+
+
+def test_a_cache_that_cannot_be_written_stops_nothing(tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    assert remembered(MACHINE, tmp_path / "cache" / "machine.json") == MACHINE
+
+
+def test_a_cache_that_is_in_use_stops_nothing(path, monkeypatch):
+    monkeypatch.setattr(known_machines, "LOCK_WAIT_S", 0.0)
+    with known_machines._alone(path):
+        assert remembered(MACHINE, path) == MACHINE
 
 
 def test_what_doctor_prints_can_be_planned_for(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from autoseg.dataset.dataset import Dataset
 from autoseg.pipeline import sharing
 from autoseg.pipeline.choices import TrainOptions, choose_folds
-from autoseg.pipeline.sharing import CAUTION, Finished, Shares, note_finished
+from autoseg.pipeline.sharing import CAUTION, Finished, Shares, note_finished, num_sharing
 from autoseg.pipeline.training import prepare_cases
 from autoseg.plan.budget import MIN_FOLD_S
 from autoseg.plan.plan import Plan
@@ -28,6 +28,7 @@ def estimates(monkeypatch):
     monkeypatch.setattr(
         sharing, "finishing_seconds", lambda _, folds, __: FINISHING_S + FOLD_S * len(folds)
     )
+    monkeypatch.setattr(sharing, "choosing_seconds", lambda _: 0.0)
     monkeypatch.setattr("autoseg.train.validation.expected_validation", lambda *_: VALIDATION_S)
 
 
@@ -123,6 +124,38 @@ def test_finishing_is_expected_to_take_what_it_took_in_this_workspace(jobs, esti
     assert shares_of(jobs[:1])[0].granted(jobs[:1])[0].budget_s == job.budget_s
 
 
+def test_choosing_from_stored_cases_is_kept_free(jobs, estimates, monkeypatch):
+    without = shares_of(jobs)[0].granted(jobs)[0].budget_s
+    monkeypatch.setattr(sharing, "choosing_seconds", lambda _: 40.0)
+    choosing = shares_of(jobs)[0].granted(jobs)[0].budget_s
+    assert without is not None
+    assert choosing is not None
+    assert without - choosing == pytest.approx(CAUTION * 40.0 / len(jobs))
+
+
+def test_a_validation_tells_how_busy_the_machine_is(jobs, estimates, monkeypatch):
+    monkeypatch.setattr(sharing, "slowness", lambda: 4.0)
+    shares, _ = shares_of(jobs)
+    shares.granted(jobs)
+    finish(jobs[0], validation_s=9 * VALIDATION_S)
+    (second,) = shares.granted(jobs[1:])
+    expected_s = 1000 - (4 + 9) / 2 * finishing_s(2) - 9 * VALIDATION_S
+    assert second.budget_s == pytest.approx(expected_s)
+
+
+def test_a_validation_of_an_earlier_call_tells_nothing_of_the_machine_now(jobs, estimates):
+    finish(jobs[0], validation_s=9 * VALIDATION_S)
+    (second,) = shares_of(jobs)[0].granted(jobs[1:])
+    assert second.budget_s == pytest.approx(1000 - finishing_s(2) - 9 * VALIDATION_S)
+
+
+def test_a_quick_validation_makes_no_machine_faster_than_a_quiet_one(jobs, estimates):
+    shares, _ = shares_of(jobs)
+    finish(jobs[0], validation_s=0.01 * VALIDATION_S)
+    (second,) = shares.granted(jobs[1:])
+    assert second.budget_s == pytest.approx(1000 - finishing_s(2) - 0.01 * VALIDATION_S)
+
+
 def test_a_busy_machine_needs_longer_to_finish(jobs, estimates, monkeypatch):
     quiet = shares_of(jobs)[0].granted(jobs)[0].budget_s
     monkeypatch.setattr(sharing, "slowness", lambda: 3.0)
@@ -153,6 +186,29 @@ def test_a_fold_is_trained_even_where_the_machine_is_busy(jobs, estimates, monke
     (job,) = shares.affordable(jobs, is_alone=True)
     assert shares.granted([job])[0].budget_s == MIN_FOLD_S
     assert shares.affordable(jobs, is_alone=False) == []
+
+
+def test_a_fold_for_which_no_whole_budget_would_do_is_known(jobs, estimates):
+    least_s = finishing_s(1) + MIN_FOLD_S + CAUTION * VALIDATION_S
+    for budget_s, expected in ((least_s + 1, True), (least_s - 1, False)):
+        shares, _ = shares_of(jobs, budget_s=budget_s, used_s=budget_s)
+        assert shares.suffices_for(jobs[1]) is expected
+
+
+def test_threads_are_shared_by_the_folds_of_a_cpu_alone(jobs):
+    plan = jobs[0].plan.revised(num_threads=4)
+    assert [num_sharing(plan, count) for count in (1, 2, 9)] == [1, 2, 4]
+    assert num_sharing(plan.revised(device="cuda"), 2) == 1
+
+
+def test_validation_takes_longer_where_folds_share_the_threads(jobs, estimates, monkeypatch):
+    monkeypatch.setattr("autoseg.train.validation.expected_validation", lambda _, step_s: step_s)
+    plan = jobs[0].plan.revised(num_threads=2)
+    jobs = [replace(job, plan=plan) for job in jobs]
+    found = [shares_of(jobs, num_workers=count)[0].granted(jobs) for count in (1, 2)]
+    alone, shared = (row[0].validation_s for row in found)
+    assert alone is not None
+    assert shared == pytest.approx(2 * alone)
 
 
 def test_every_division_is_written(jobs, estimates, own_place):

@@ -282,6 +282,35 @@ def test_dropped_folds_are_told_and_trained_by_the_same_command(own_place, train
     assert training.folds == [("2d", "0"), ("2d", "1")]
 
 
+def test_only_folds_that_this_call_has_trained_say_how_fast_the_machine_is(
+    own_place, training, tmp_path, monkeypatch
+):
+    learnt = []
+    monkeypatch.setattr(
+        "autoseg.pipeline.training.learn_from_folds",
+        lambda folders, *_: learnt.append([folder.root.name for folder in folders]) or [],
+    )
+    train_model(options_of(own_place, steps=5, folds=("0",)))
+    file = tmp_path / "machine.json"
+    train_model(options_of(own_place, machine_file=file))
+    train_model(options_of(own_place, machine_file=file))
+    assert learnt == [["fold_1"], []]
+
+
+def test_folds_that_share_a_processor_are_expected_to_take_fewer_steps(own_place, training):
+    plan = Plan.load(own_place.plan).revised(num_threads=2)
+    own_place.plan.write_text(plan.to_json())
+    told = {}
+    for workers in (1, 2):
+        events = []
+        train_model(options_of(own_place, num_workers=workers, budget_s=3600.0), events.append)
+        told[workers] = [str(e["text"]) for e in events if "steps a fold" in str(e.get("text"))]
+        for path in own_place.training.glob("*/*/result.json"):
+            path.unlink()
+    assert len(told[1]) == len(told[2]) == 1
+    assert told[1][0].split(":")[1] == told[2][0].split(":")[1]
+
+
 def test_a_used_up_budget_with_finished_folds_ends_with_a_model(own_place, training):
     train_model(options_of(own_place, steps=5, folds=("0",)))
     plan = Plan.load(own_place.plan).revised(budget_s=10.0)
@@ -291,7 +320,9 @@ def test_a_used_up_budget_with_finished_folds_ends_with_a_model(own_place, train
         path.write_text(result.to_json())
     events = []
     train_model(options_of(own_place), events.append)
-    assert [event["fold"] for event in events if event["event"] == "dropped"] == ["1"]
+    (dropped,) = [event for event in events if event["event"] == "dropped"]
+    assert dropped["fold"] == "1"
+    assert "a larger --budget with --folds 1" in str(dropped["reason"])
     assert training.num_finished == 2
 
 

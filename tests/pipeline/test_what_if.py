@@ -75,6 +75,15 @@ def test_settings_that_do_not_fit_there_are_left_out_and_told(plan):
     assert found.then.configuration("3d_fullres").patch_size != (7, 7, 7)
 
 
+def test_settings_that_take_too_much_memory_there_are_left_out_and_told(plan):
+    place = plan(overrides=("3d_fullres.batch_size=200",))
+    found = imagine(place, WhatIf(memory_bytes=GB))
+    assert found.left_out is not None
+    assert "200 at once, needs" in found.left_out
+    assert found.then.configuration("3d_fullres").batch_size != 200
+    assert imagine(place, WhatIf(memory_bytes=4 * GB)).left_out is None
+
+
 def _with_patch_set(plan: Plan) -> Plan:
     """Return a plan in which a user seems to have set a patch that no pooling divides."""
     first, *others = plan.decisions

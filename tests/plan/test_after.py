@@ -20,6 +20,7 @@ def evidence(
     validation=0.85,
     gain: float | None = 0.0,
     folds: tuple[str, ...] = ("0", "1"),
+    **more,
 ):
     return ConfigurationEvidence(
         name="2d",
@@ -29,12 +30,15 @@ def evidence(
         train_dice=train,
         validation_dice=validation,
         late_gain=gain,
+        **more,
     )
 
 
-def run(*folds):
-    items = tuple(evidence(folds=tuple(map(str, range(count)))) for count in folds)
-    return RunEvidence(plan_digest="0", num_folds=5, configurations=items)
+RISING = STILL_RISING + 0.04
+
+
+def run(*items, num_dropped=0):
+    return RunEvidence(num_dropped=num_dropped, configurations=items)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,12 @@ def run(*folds):
         (evidence(gain=STILL_RISING / 2), "network"),
         (evidence(train=None), "unknown"),
         (evidence(gain=None), "unknown"),
+        (evidence(gain=RISING, ended_by="steps"), "unknown"),
+        (evidence(gain=0.0, ended_by="steps"), "unknown"),
+        (evidence(0.9, 0.5, ended_by="steps"), "data"),
+        (evidence(gain=RISING, ended_by="choice"), "unknown"),
+        (evidence(gain=0.0, ended_by="choice"), "network"),
+        (evidence(gain=RISING, ended_by="plateau"), "network"),
     ],
 )
 def test_a_run_says_what_bounded_it(found, expected):
@@ -66,13 +76,33 @@ def test_a_network_that_had_learnt_all_it_could_grows():
     assert width_after("time", 16).value == width_after("unknown", 16).value == 16
 
 
-def test_a_run_that_was_still_rising_gets_more_time():
-    assert budget_after("time", 600.0).value == LONGER * 600
-    assert budget_after("network", 600.0).value == 600
+def test_a_run_that_was_still_rising_gets_twice_its_own_time():
+    found = budget_after(run(evidence(gain=RISING, budget_s=900.0)), 600.0)
+    assert found is not None
+    assert found.value == LONGER * 900
+    assert found.reason.startswith("Twice the 15 min of the run before, whose second half still")
+    assert "default" not in found.reason
+    unknown = budget_after(run(evidence(gain=RISING)), 600.0)
+    assert unknown is not None
+    assert unknown.value == LONGER * 600
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        None,
+        run(evidence(gain=0.0, budget_s=600.0)),
+        run(evidence(gain=RISING, budget_s=600.0, ended_by="steps")),
+        run(evidence(gain=RISING, budget_s=600.0, ended_by="choice")),
+        run(evidence(gain=RISING, budget_s=120.0)),
+    ],
+    ids=["no run", "network", "steps", "some folds", "the default is longer anyway"],
+)
+def test_the_default_budget_stays_where_time_was_no_bound(before):
+    assert budget_after(before, 600.0) is None
 
 
 def test_a_run_that_dropped_folds_leads_to_one_configuration():
-    assert run(5, 3).num_dropped == 2
-    assert configurations_after(run(5, 3), 2).value == 1
-    assert configurations_after(run(5, 5), 2).value == 2
+    assert configurations_after(run(evidence(), num_dropped=2), 2).value == 1
+    assert configurations_after(run(evidence()), 2).value == 2
     assert configurations_after(None, 2).value == 2

@@ -113,8 +113,8 @@ def test_deep_supervision_takes_other_weights(plan):
         ("3d_fullres.training.batch_size=2", "3d_fullres.batch_size"),
         ("3d_fullres.dropuot=0.1", "3d_fullres.network.dropout"),
         ("batch_size=2", "2d.batch_size"),
-        ("training.peak_lr=2", "2d.training.peak_lr"),
-        ("folds=3", "num_folds"),
+        ("training.peak_rl=2", "write training.peak_lr="),
+        ("folds=3", "--folds"),
         ("3d_fullres.network.stages.0.feature=3", "3d_fullres.network.stages.0.features"),
         ("augmentation.noise=0.1", "augmentation.noise_std"),
         ("3d_fullres.recipe.spacings.0=1", "3d_fullres.recipe.spacing.0"),
@@ -130,9 +130,9 @@ def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
     ("assignment", "words"),
     [
         ("3d_fullres.patch_size=41,56,40", "not divisible"),
-        ("3d_fullres.patch_size=40,56", "axes"),
+        ("3d_fullres.patch_size=40,56", "2 numbers"),
         ("3d_fullres.batch_size=two", "batch_size=two"),
-        ("3d_fullres.batch_size=0", "batch_size is 0"),
+        ("3d_fullres.patch_size=0,56,40", "patch_size=0"),
         ("3d_fullres.recipe.overlap=1.0", "overlap"),
         ("3d_fullres.network.num_supervised=1", "supervision_weights"),
         ("3d_fullres.network.num_classes=7", "2 labels"),
@@ -273,3 +273,126 @@ def test_a_key_without_its_configuration_is_told_with_all_that_may_be_meant(plan
     with pytest.raises(PlanError) as caught:
         apply_overrides(plan, ["batch_size=4"])
     assert caught.value.fix == "write 2d.batch_size=..., or with another configuration: 3d_fullres"
+
+
+def test_a_training_setting_without_a_configuration_holds_for_all(plan):
+    changed = apply_overrides(plan, ["training.peak_lr=0.5", "training.schedule=cosine"])
+    found = {(item.training.peak_lr, item.training.schedule) for item in changed.configurations}
+    assert found == {(0.5, "cosine")}
+
+
+def test_another_optimizer_brings_its_usual_numbers_unless_they_are_set(plan):
+    changed = apply_overrides(plan, ["training.optimizer=adam", "2d.training.peak_lr=0.5"])
+    rates = {item.name: item.training.peak_lr for item in changed.configurations}
+    assert rates == {"2d": 0.5, "3d_fullres": 1e-4}
+    assert {item.training.weight_decay for item in changed.configurations} == {1e-5}
+    reasons = {decision.name: decision.reason for decision in changed.decisions}
+    assert "needs it" in reasons["3d_fullres.training.weight_decay"]
+
+
+def test_the_optimizer_that_is_planned_changes_nothing(plan):
+    planned = plan.configuration("2d").training
+    slow = plan.configuration("2d").revised(training=planned.revised(weight_decay=0.5))
+    slower = plan.revised(configurations=(slow, *plan.configurations[1:]))
+    changed = apply_overrides(slower, ["2d.training.optimizer=sgd"])
+    assert changed.configuration("2d").training == slow.training
+
+
+def test_one_cycle_has_no_other_warm_up(plan):
+    changed = apply_overrides(plan, ["training.optimizer=adamw", "training.schedule=one_cycle"])
+    assert {item.training.warmup_steps for item in changed.configurations} == {0}
+    with pytest.raises(PlanError, match="rise of its own"):
+        apply_overrides(plan, ["2d.training.schedule=one_cycle", "2d.training.warmup_steps=5"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["2d.training.schedule=cosine", "2d.training.poly_power=1"], "schedule poly"),
+        (["2d.training.reduce_patience=5"], "schedule reduce_on_plateau"),
+        (["2d.training.optimizer=adam", "2d.training.momentum=0.8"], "only sgd"),
+    ],
+)
+def test_a_number_that_nothing_reads_is_refused(plan, settings, words):
+    with pytest.raises(PlanError, match=words):
+        apply_overrides(plan, settings)
+
+
+def test_reductions_that_never_come_or_raise_the_rate_are_refused(plan):
+    for setting in ("reduce_factor=2", "reduce_patience=-1"):
+        with pytest.raises(PlanError, match="reduce_"):
+            apply_overrides(
+                plan, ["2d.training.schedule=reduce_on_plateau", f"2d.training.{setting}"]
+            )
+
+
+@pytest.mark.parametrize(
+    ("assignment", "fix"),
+    [
+        (
+            "lerning_rate=1e-3",
+            "write 3d_fullres.training.peak_lr=..., or with another configuration",
+        ),
+        ("3d_fullres.lerning_rate=1e-3", "write 3d_fullres.training.peak_lr=..."),
+        ("3d_fullres.oversampeling=1", "write 3d_fullres.training.foreground_fraction=..."),
+        ("batch_size=2", "write 3d_fullres.batch_size=..., or with another configuration: 2d"),
+        ("2d.batchsize=2", "write 2d.batch_size=..."),
+    ],
+)
+def test_configurations_that_the_plan_has_are_proposed_the_best_first(assignment, fix):
+    with pytest.raises(PlanError) as caught:
+        check_settings([assignment], likely=("3d_fullres", "2d"))
+    assert caught.value.fix.startswith(fix)
+    for absent in ("1d", "3d_lowres", "cascade"):
+        assert absent not in str(caught.value)
+
+
+def test_the_only_configuration_is_proposed_alone():
+    with pytest.raises(PlanError) as caught:
+        check_settings(["lerning_rate=1e-3"], likely=("2d",))
+    assert caught.value.fix == "write 2d.training.peak_lr=..."
+
+
+@pytest.mark.parametrize(
+    ("assignment", "found", "expected", "fix"),
+    [
+        ("3d_fullres.patch_size=64,64", "2 numbers", "the 3 axes of 3d_fullres", "in 2D"),
+        ("2d.patch_size=64,64,64", "3 numbers", "the 2 axes of 2d", "64,96, or"),
+        ("1d.patch_size=64,64", "2 numbers", "the 1 axis of 1d", "give 1 number"),
+        ("3d_fullres.recipe.spacing=1,1", "2 numbers", "3 axes", "give 3 numbers"),
+        ("2d.network.stages.1.strides=2,2,2", "3 numbers", "2 axes", "give 2 numbers"),
+    ],
+)
+def test_numbers_that_are_not_one_for_each_axis_are_told_at_once(assignment, found, expected, fix):
+    with pytest.raises(PlanError) as caught:
+        check_settings([assignment])
+    error = caught.value
+    assert error.found == f"--set {assignment}: {found}"
+    assert expected in error.expected
+    assert fix in error.fix
+    assert "\n" not in error.found
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("2d.batch_size=0", "batch_size 1 or more"),
+        ("2d.patch_size=0,64", "patch_size 1 or more"),
+        ("3d_fullres.training.peak_lr=-1", "peak_lr above 0"),
+        ("3d_fullres.training.foreground_fraction=2", "foreground_fraction from 0 to 1"),
+        ("3d_fullres.recipe.overlap=1.0", "overlap between 0 and 1"),
+        ("3d_fullres.recipe.spacing=1,0,1", "spacing above 0"),
+        ("memory_bytes=0", "memory_bytes above 0"),
+    ],
+)
+def test_numbers_that_no_plan_takes_are_told_before_there_is_one(assignment, expected):
+    with pytest.raises(PlanError) as caught:
+        check_settings([assignment])
+    assert (caught.value.found, caught.value.expected) == (f"--set {assignment}", expected)
+
+
+@pytest.mark.parametrize("assignment", ["num_folds=3", "folds=3"])
+def test_folds_are_made_with_the_plan_and_not_set(plan, assignment):
+    with pytest.raises(PlanError) as caught:
+        apply_overrides(plan, [assignment])
+    assert caught.value.fix == "give --folds instead"

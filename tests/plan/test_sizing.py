@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from autoseg.plan.family import Facts
 from autoseg.plan.memory import training_memory
-from autoseg.plan.sizing import CPU_MIN_STEPS, CPU_PATCH_FLOOR, cpu_limits, fit_budget
+from autoseg.plan.sizing import CPU_MIN_STEPS, CPU_PATCH_FLOOR, CPU_WIDTHS, cpu_limits, fit_budget
 from autoseg.testing.fingerprints import machine_of
 from autoseg_planners.auto import NETWORK
 
@@ -80,6 +80,16 @@ def test_a_processor_without_bfloat16_gets_less_to_do():
 
 def test_little_memory_makes_the_patch_smaller():
     assert voxels_of(fit(1e6, memory=1.0e9)) < voxels_of(fit(1e6, memory=8e9))
+
+
+def test_reasons_name_the_memory_where_it_was_the_memory():
+    small = fit(1e6, memory=0.6e9)
+    assert "memory" in small.patch_reason
+    narrow = fit(1e6, memory=0.7e9, shape=(36, 50, 35))
+    assert narrow.network.stages[0].features < CPU_WIDTHS[-1]
+    assert "memory" in narrow.width_reason
+    hasty = fit(100.0)
+    assert "memory" not in hasty.patch_reason
 
 
 def test_supervision_is_limited_by_the_family():

@@ -2,7 +2,9 @@ import pytest
 
 from autoseg.machine import Gpu, Precision, StepSpeed, TrainedSpeed
 from autoseg.plan.speed import (
+    GPU_FLOPS,
     MAX_CORRECTION,
+    OTHER_GPU_FLOPS,
     base_speed,
     correction,
     estimated_speed,
@@ -43,6 +45,23 @@ def corrected(*ratios, speeds=(MEASURED,)):
 def test_without_a_measurement_the_matrix_product_decides():
     assert base_speed(MACHINE, "cpu") == estimated_speed(MACHINE, "cpu")
     assert base_speed(MACHINE.revised(speeds=(MEASURED,)), "cpu") == MEASURED
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "A100"),
+        ("Tesla V100S-PCIE-32GB", "V100"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
+        ("Tesla T4", "T4"),
+        ("NVIDIA RTX A1000", None),
+        ("NVIDIA T400 4GB", None),
+    ],
+)
+def test_a_graphics_processor_is_known_by_a_whole_word_of_its_name(name, like):
+    machine = machine_of(Gpu(name=name, memory_bytes=8 * 2**30))
+    flops = OTHER_GPU_FLOPS if like is None else GPU_FLOPS[like]
+    assert estimated_speed(machine, "cuda").operation_s == 1 / flops
 
 
 def test_a_measurement_of_another_device_or_precision_does_not_count():

@@ -143,7 +143,7 @@ def test_decisions_say_why_in_sentences():
 def test_a_default_budget_is_told_with_the_option_that_changes_it(budget_s, is_told):
     plan = ask(BRAINS, budget_s=budget_s)
     (decision,) = (item for item in plan.decisions if item.name == "time of a fold")
-    assert decision.inputs["budget"] == "120 min"
+    assert decision.inputs["budget"] == "2 h 00 min"
     assert ("the default (--budget sets it)" in decision.reason) is is_told
 
 
