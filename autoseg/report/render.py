@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from autoseg.errors import counted
 from autoseg.plan.losses import LOSSES
 from autoseg.plan.plan import Plan, TrainingPlan
 from autoseg.record import NetworkPlan, autoseg_version
@@ -54,7 +55,8 @@ def render_html(contents: Contents, overlays: tuple[Overlay, ...]) -> str:
     environment.filters.update(FILTERS)
     environment.globals.update(colour=colour, progress=results.progress, stage_shapes=stage_shapes)
     environment.globals.update(loss_words=loss_words, plateau_words=results.plateau_words)
-    environment.globals.update(seconds_per_step=results.seconds_per_step, warmup=results.warmup)
+    environment.globals.update(step_took=results.step_took, warmup=results.warmup)
+    environment.globals.update(asked_for=results.asked_for, run_words=results.run_words)
     template = environment.from_string(_resource(TEMPLATE))
     return template.render(**_context(contents, overlays)).strip() + "\n"
 
@@ -95,6 +97,7 @@ def _context(contents: Contents, overlays: tuple[Overlay, ...]) -> dict[str, Any
         "spreads": spreads(fingerprint) if fingerprint else (),
         "scored": scored,
         "postprocessed": results.postprocessed,
+        "settings_tried": results.settings_tried(contents),
         "max_class_columns": results.MAX_CLASS_COLUMNS,
         "only_unscored": results.only_unscored(contents),
         "search": search_results(contents.search) if contents.search else None,
@@ -148,7 +151,8 @@ def _tiles(
     seconds = _trained_seconds(contents)
     if seconds:
         num_done = sum(1 for item in contents.folds if item.result)
-        tiles.append(("Training", duration(seconds), f"{num_done} finished folds"))
+        remark = f"and validation of {counted(num_done, 'finished fold')}"
+        tiles.append(("Training", duration(seconds), remark))
     if contents.archive:
         tiles.append(("Model", size(contents.archive.num_bytes), contents.archive.name))
     worst = [finding for finding in contents.findings if finding.severity != "note"]

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from autoseg.ensemble.choose import ALL
+from autoseg.ensemble.tried import Tried
 from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import METRICS, Metric, Summary, case_mean, summarise
+from autoseg.plan.expectation import RULE as ACCURACY_RULE
+from autoseg.plan.expectation import expected_accuracy
+from autoseg.plan.plan import Decision
 from autoseg.report.contents import Contents, FoldContents
 from autoseg.report.figures import dice_by_class, learning_curves
 from autoseg.report.text import number, signed
-from autoseg.train.records import FoldResult
-from autoseg.train.schedule import warmup_steps
+from autoseg.train.rates import warmup_steps
+from autoseg.train.records import FoldResult, Request
 
 MAX_CASES = 1500
 """Rows of the table of cases; of more, the lowest Dice."""
@@ -89,6 +93,12 @@ def postprocessed(contents: Contents, item: ConfigurationResults) -> float | Non
     return choice.dice_cross_fitted
 
 
+def settings_tried(contents: Contents) -> tuple[Tried, ...]:
+    """Return what was searched after training, without training again."""
+    weights = contents.ensemble.tried if contents.ensemble else ()
+    return (*weights, *(contents.postprocessing.tried if contents.postprocessing else ()))
+
+
 def configuration_training(contents: Contents) -> tuple[ConfigurationTraining, ...]:
     """Return folds and learning curves of each configuration whose training has begun."""
     names = dict.fromkeys(item.configuration for item in contents.folds)
@@ -116,7 +126,7 @@ def progress(fold: FoldContents) -> float | None:
 
 
 def seconds_per_step(fold: FoldContents) -> tuple[float, str] | None:
-    """Return what a step of a fold took and how that is known; None where it is not.
+    """Return what a step of a fold takes and how that is known; None where it is not.
 
     A finished fold's steps as they were, with all that happened between them; else as probed.
     """
@@ -125,6 +135,40 @@ def seconds_per_step(fold: FoldContents) -> tuple[float, str] | None:
     if fold.settings is not None and fold.settings.seconds_per_step > 0:
         return fold.settings.seconds_per_step, "probed"
     return None
+
+
+def asked_for(contents: Contents, name: str) -> Request | None:
+    """Return how long a configuration was trained, where a command has asked for it explicitly.
+
+    Then the plan's own hours, and what it expects of them, are not this run's. Of folds that were
+    trained differently, the last.
+    """
+    own = [item for item in contents.folds if item.configuration == name]
+    requests = [record.request for item in own if (record := item.result or item.settings)]
+    asked = [request for request in requests if request is not None and request.is_explicit]
+    return asked[-1] if asked else None
+
+
+def step_took(contents: Contents, name: str) -> float | None:
+    """Return what a step of a configuration took, mean over its folds; None: not known."""
+    own = (item for item in contents.folds if item.configuration == name)
+    known = [pace[0] for item in own if (pace := seconds_per_step(item))]
+    return sum(known) / len(known) if known else None
+
+
+def run_words(contents: Contents, decision: Decision) -> str:
+    """Return what the run that was made has of a plan's expected accuracy; nothing of others."""
+    if contents.plan is None or decision.rule != ACCURACY_RULE:
+        return ""
+    name = decision.name.rpartition(".")[0]
+    asked = asked_for(contents, name)
+    if asked is None:
+        return "Expected by the plan, before training."
+    told = f"Expected by the plan, before training; this run was asked for {asked} instead."
+    if asked.num_steps is None:
+        return told
+    expected = expected_accuracy(contents.plan.configuration(name), asked.num_steps)
+    return f"{told} Of these, {expected.accuracy} could be expected."
 
 
 def warmup(fold: FoldContents, planned: int) -> int:

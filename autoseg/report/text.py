@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from autoseg import errors
+
 if TYPE_CHECKING:  # the command line imports this module at once
     from autoseg.evaluate.statistics import MetricSummary
 
@@ -44,17 +46,8 @@ def interval(item: "MetricSummary", digits: int = 3) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a duration: "0.35 s", "42 s", "17 min", "2 h 05 min"."""
-    if seconds is None:
-        return MISSING
-    if seconds < 10:
-        return f"{seconds:.2g} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    """Return a duration in words, a dash for None."""
+    return MISSING if seconds is None else errors.duration(seconds)
 
 
 def size(num_bytes: float | None) -> str:

@@ -191,7 +191,7 @@ def test_challenger_with_missing_scores_cannot_win(where):
     assert [row.candidate for row in verdict.comparisons] == ["trial 2"]
     alone = decide(without(scores, "trial 2"), 0)
     assert alone.winner is None
-    assert "trial 1 lacks scores that the incumbent has" in alone.reason
+    assert "trial 1 lacks scores, unlike the plan as it is" in alone.reason
 
 
 def test_missing_challenger_is_named_beside_one_that_did_not_win():

@@ -13,6 +13,7 @@ from autoseg.dataset.label_values import to_values
 from autoseg.dataset.open import open_dataset
 from autoseg.ensemble.choose import choose_ensemble
 from autoseg.ensemble.postprocessing import choose_postprocessing
+from autoseg.ensemble.stored import Source
 from autoseg.evaluate.score import score_case
 from autoseg.fingerprint.fingerprint_dataset import survey_dataset
 from autoseg.plan.plan import Plan
@@ -29,6 +30,7 @@ from autoseg.runtime.manifest import (
 from autoseg.seeds import stream
 from autoseg.testing.fingerprints import request_of
 from autoseg.testing.synthetic import write_spheres
+from autoseg.train.job import Listeners
 from autoseg.train.records import FoldResult, RunSettings
 from autoseg.workspace import Workspace, append_line, write_bytes, write_text
 from autoseg_planners import nnunet
@@ -206,7 +208,8 @@ def finish(root: Path, workspace: Workspace, num_folds: int) -> None:
     ]
     ensemble = choose_ensemble(plan, workspace, results)
     write_text(workspace.ensemble, ensemble.to_json())
-    choice = choose_postprocessing(plan, dataset, workspace, ensemble)
+    source = Source(plan, dataset, workspace, Listeners(lambda _: None, lambda: False))
+    choice = choose_postprocessing(source, ensemble)
     write_text(workspace.postprocessing, choice.to_json())
     export(plan, workspace, ensemble.members[0].configuration, ensemble.members[0].folds)
 

@@ -10,12 +10,14 @@ import pytest
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.postprocessing import PostprocessingChoice
+from autoseg.ensemble.tried import Tried
 from autoseg.errors import AutosegError, WorkspaceError
 from autoseg.report import results
 from autoseg.report.contents import read_contents
 from autoseg.report.render import render_report
+from autoseg.report.text import duration
 from autoseg.runtime.recipe import KeepLargest, Region
-from autoseg.train.records import AnnealedEnd, FoldResult, RunSettings
+from autoseg.train.records import AnnealedEnd, FoldResult, Request, RunSettings
 from autoseg.workspace import Workspace, append_line, write_text
 
 
@@ -97,8 +99,47 @@ def test_speed_is_measured_of_a_finished_fold_and_not_shown_where_nothing_is_kno
     assert results.seconds_per_step(first) == (431.0 / 500, "measured")
     assert results.seconds_per_step(second) is None
     text = " ".join(page_of(workspace).text)
-    assert "0.86 s measured" in text
-    assert "as probed" not in text
+    assert text.count("0.86 s") == 1, "a step's time stands in one place, beside the expected one"
+    assert "0.86 s in this run" in text
+
+
+def test_the_time_at_the_top_says_what_it_counts(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    for fold, words in ((0, "of 1 finished fold "), (1, "of 2 finished folds ")):
+        train_fold(dataset, plan, workspace, plan.configurations[0].name, fold)
+        assert f"and validation {words}" in " ".join(page_of(workspace, images=False).text) + " "
+
+
+def asked(workspace, plan, **request):
+    """Let the first fold be one that was trained as a command has asked."""
+    folder = workspace.fold(plan.configurations[0].name, "0")
+    wanted = Request(is_explicit=True, **{"num_steps": None, "budget_s": None, **request})
+    for kind, path in ((RunSettings, folder.settings), (FoldResult, folder.result)):
+        path.write_text(kind.load(path).revised(request=wanted).to_json())
+
+
+def test_a_run_of_given_steps_shows_no_planned_hours(plan_workspace, workspace, train_fold):
+    dataset, plan = plan_workspace()
+    item = plan.configurations[0]
+    train_fold(dataset, plan, workspace, item.name, 0)
+    planned = f"{duration(item.cost.train_seconds)} "
+    cost = page_of(workspace, images=False).text
+    assert planned in " ".join(cost)
+    asked(workspace, plan, num_steps=20)
+    shown = " ".join(page_of(workspace, images=False).text)
+    assert f"{duration(20 * item.cost.step_seconds)} for the 20 steps asked for" in shown
+    told = "Expected by the plan, before training; this run was asked for 20 steps instead."
+    assert f"{told} Of these, hardly anything could be expected." in shown
+    asked(workspace, plan, budget_s=300.0)
+    shown = " ".join(page_of(workspace, images=False).text)
+    assert "– a budget of 300 s was asked for" in shown  # noqa: RUF001
+
+
+def test_a_run_as_planned_has_the_plans_expectation_labelled(plan_workspace, workspace):
+    plan_workspace()
+    shown = " ".join(page_of(workspace, images=False).text)
+    assert "Expected by the plan, before training." in shown
+    assert "was asked for" not in shown
 
 
 def test_a_fold_that_stopped_at_a_plateau_says_so_with_its_numbers(
@@ -200,6 +241,28 @@ def test_finished_workspace_has_every_section(finished, tmp_path):
     assert "30.0 kB" in text
     assert "99.998 %" in text
     assert "autoseg train -w spheres.autoseg" in text
+
+
+def test_what_was_tried_without_training_is_told_with_its_honest_gain(copied):
+    tried = Tried(
+        name="thresholds",
+        planned="as planned",
+        best="<ball> from a probability of 0.40",
+        num_cases=12,
+        before=0.8,
+        in_sample=0.83,
+        cross_fitted=0.8125,
+        p_value=0.012,
+        used=True,
+        reason="It helps.",
+    )
+    path = copied.postprocessing
+    kept = tried.revised(name="smallest object", best="as planned", used=False)
+    path.write_text(PostprocessingChoice.load(path).revised(tried=(tried, kept)).to_json())
+    text = " ".join(" ".join(page_of(copied, images=False).text).split())
+    assert "What needs no training again" in text
+    assert "<ball> from a probability of 0.40 12 0.8000 0.8300 0.8125 +0.0125 0.012 used" in text
+    assert "0.012 kept as planned" in text
 
 
 def test_the_dice_with_post_processing_stands_beside_the_headline(copied):
