@@ -43,6 +43,7 @@ VIOLATIONS = {
     "infer/predict.py": "import batchgenerators",
     "report/render.py": "import typer",
     "train/learner.py": "import timm",
+    "train/metrics.py": "import mlflow",
 }
 
 
@@ -195,6 +196,46 @@ def test_the_network_and_the_training_loop_need_only_torch():
             assert re.match(r"autoseg\.(network|train)\.", name), f"{path} imports {name}"
             to_do |= {(ROOT / name.replace(".", "/")).with_suffix(".py")} - done
     assert {"unet.py", "loop.py", "loss.py"} <= {path.name for path in done}
+
+
+DRAWS = re.compile(
+    r"rand|randn|randint|randperm|normal|bernoulli|multinomial|poisson|seed|manual_seed"
+    r"|(normal|uniform|bernoulli|random|exponential|\w*_normal|\w*_uniform)_"
+)
+"""Functions of torch that draw from a generator that all share, unless they are given another."""
+
+
+def unnamed_draws(path: Path) -> set[str]:
+    """Return the calls of torch in a file that draw without saying from which generator."""
+    found: set[str] = set()
+    text = text_of(path)
+    is_called = re.search(rf"\.({DRAWS.pattern})\(", text)
+    for node in ast.walk(ast.parse(text)) if is_called else ():
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        name = node.func.attr
+        if not DRAWS.fullmatch(name) or any(item.arg == "generator" for item in node.keywords):
+            continue
+        owner = ast.unparse(node.func.value)
+        if owner in {"torch", "nn.init"} or name.endswith("_"):
+            found.add(f"{owner}.{name}")
+    return found
+
+
+def test_every_draw_of_torch_names_its_place():
+    found = {
+        path.relative_to(ROOT / "autoseg").as_posix(): draws
+        for path in sorted((ROOT / "autoseg").rglob("*.py"))
+        if (draws := unnamed_draws(path))
+    }
+    # Dropout draws from the shared generator: it is seeded for each fold, and kept in checkpoints.
+    assert found == {"train/training.py": {"torch.manual_seed"}}
+
+
+def test_a_draw_that_names_no_place_is_found(tmp_path):
+    path = tmp_path / "draws.py"
+    path.write_text("torch.randn(3)\nx.uniform_()\ntorch.rand(2, generator=g)\ntorch.seed()\n")
+    assert unnamed_draws(path) == {"torch.randn", "x.uniform_", "torch.seed"}
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
