@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from autoseg.fingerprint.fingerprint import Fingerprint as Fingerprint
     from autoseg.pipeline.planning import PlanOptions as PlanOptions
     from autoseg.pipeline.planning import make_plan as make_plan
+    from autoseg.pipeline.predicting import Predictor as Predictor
+    from autoseg.pipeline.predicting import Result as Result
+    from autoseg.pipeline.predicting import load as load
     from autoseg.pipeline.training import TrainOptions as TrainOptions
     from autoseg.pipeline.training import train_model as train_model
     from autoseg.plan.plan import Plan as Plan
@@ -30,6 +33,7 @@ _HOMES = {
     "autoseg.errors": ("AutosegError",),
     "autoseg.fingerprint.fingerprint": ("Fingerprint",),
     "autoseg.pipeline.planning": ("PlanOptions", "make_plan"),
+    "autoseg.pipeline.predicting": ("Predictor", "Result", "load"),
     "autoseg.pipeline.training": ("TrainOptions", "train_model"),
     "autoseg.plan.plan": ("Plan",),
     "autoseg.plan.registry": ("load_planner",),

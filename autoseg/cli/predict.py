@@ -23,7 +23,10 @@ def predict(
         Path, typer.Argument(metavar="MODEL", help="Artifact folder, model.zip, or workspace.")
     ],
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files or folders.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the labels.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the labels, or a file for one image's."),
+    ],
     effort: Annotated[str, typer.Option(help="fast, balanced or accurate.")] = "balanced",
     no_tta: Annotated[
         bool, typer.Option("--no-tta", help="Do not average mirrored predictions.")
@@ -40,6 +43,7 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     backend: Annotated[str, typer.Option(help="auto, onnx or torch.")] = "auto",
+    ram: options.RamOption = None,
     json_: options.JsonOption = False,
 ) -> None:
     """Segment images with a trained model; one bad file never stops the rest."""
@@ -60,7 +64,11 @@ def predict(
             folder, backend, device=device, inputs=files, effort=chosen, missing=absent
         )
         choice = PredictOptions(
-            effort=chosen, probabilities=probabilities, overwrite=overwrite, missing=absent
+            effort=chosen,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            missing=absent,
+            ram=ram,
         )
         summary = predict_files(opened, files, output, choice, _Progress(), failed)
     seconds = time.perf_counter() - start

@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from .errors import AutosegError
-from .images import case_stem, file_ending, list_images, output_ending
+from .images import (
+    can_hold_labels,
+    case_stem,
+    file_ending,
+    is_image_name,
+    list_images,
+    output_ending,
+)
 
 CHANNEL_SUFFIX = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 """nnU-Net's rule: `<case>_0000` is the first channel of a case."""
@@ -19,11 +26,13 @@ class InputCase:
 
     case_id: str
     paths: tuple[Path, ...]
+    labels_name: str = ""
+    """Of the label file, where the user has chosen it."""
 
     @property
     def output_name(self) -> str:
         """Name of the label file: the case's id and the ending of its image."""
-        return self.case_id + output_ending(self.paths[0])
+        return self.labels_name or self.case_id + output_ending(self.paths[0])
 
 
 @dataclass(frozen=True)
@@ -158,6 +167,44 @@ def _wrong_channels(
         return f"found {names}, expected one file a channel; take the others out of the folder"
     listed = ", ".join(f"_{number:04d}" for number in wanted) if missing else "_0000 and so on"
     return f"found the channels {names}, expected {len(wanted)} files {listed}"
+
+
+def name_output(
+    cases: Sequence[InputCase], num_failed: int, output: Path
+) -> tuple[list[InputCase], Path]:
+    """Return the cases and the folder of their labels; a single case may have its file named.
+
+    Parameters
+    ----------
+    num_failed
+        Inputs that are no cases.
+    output
+        A folder; or a file, if its name ends as an image's does.
+
+    Raises
+    ------
+    AutosegError
+        One file is named for several cases, or of a kind that cannot hold the labels.
+    """
+    if output.is_dir() or not is_image_name(output):
+        return list(cases), output
+    folder = output.with_name(output.name.partition(".")[0] + "_labels")
+    if len(cases) + num_failed > 1:
+        raise AutosegError(
+            found=f"{len(cases) + num_failed} images, and {output} for their labels, which is the "
+            "name of one file",
+            expected="a folder: each image gets a file of its name there",
+            fix=f"name a folder instead, for example {folder}",
+        )
+    for case in cases:
+        if not can_hold_labels(output, case.paths[0]):
+            ending = output_ending(case.paths[0])
+            raise AutosegError(
+                found=f"{output} for the labels of {case.paths[0]}",
+                expected="a file of the same kind, without loss",
+                fix=f"name a file that ends in {ending}, or a folder, for example {folder}",
+            )
+    return [replace(case, labels_name=output.name) for case in cases], output.parent
 
 
 def check_outputs(

@@ -18,6 +18,20 @@ MIN_AGREEMENT = 0.999
 """Processors round differently; fewer equal labels mean that something is broken."""
 
 
+UNITS = {"GB": 10**9, "MB": 10**6, "GiB": 2**30, "MiB": 2**20}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a size such as "8GB"; an error tells argparse that it is none."""
+    unit = next((unit for unit in UNITS if text.endswith(unit)), "")
+    if not unit:
+        raise ValueError(text)
+    size = int(float(text[: -len(unit)]) * UNITS[unit])
+    if size <= 0:
+        raise ValueError(text)
+    return size
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
@@ -26,9 +40,14 @@ def make_parser() -> argparse.ArgumentParser:
         description="Segment images with the model in this folder.",
     )
     parser.add_argument(
-        "paths", nargs="*", type=Path, help="image files or folders, then the folder for the labels"
+        "paths",
+        nargs="*",
+        type=Path,
+        help="image files or folders, then the folder for the labels, or the file for one image's",
     )
-    parser.add_argument("-o", "--output", type=Path, help="the folder for the labels, named")
+    parser.add_argument(
+        "-o", "--output", type=Path, help="the folder or the file for the labels, named"
+    )
     parser.add_argument("--effort", choices=sorted(EFFORTS), default="balanced")
     parser.add_argument("--no-tta", action="store_true", help="do not average mirrored predictions")
     parser.add_argument("--probabilities", action="store_true", help="write probabilities too")
@@ -36,6 +55,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--missing", action="append", default=[], help="a channel that is absent: number or name"
     )
     parser.add_argument("--overwrite", action="store_true", help="predict existing outputs again")
+    parser.add_argument(
+        "--ram", type=parse_size, metavar="SIZE", help="memory that may be taken, such as 8GB"
+    )
     parser.add_argument("--threads", type=int, default=0, help="0: one a processor")
     parser.add_argument("--verify", action="store_true", help="predict the verification case only")
     return parser
@@ -63,6 +85,7 @@ def main(folder: Path, arguments: Sequence[str] | None = None) -> int:
             probabilities=options.probabilities,
             overwrite=options.overwrite,
             missing=parse_missing(model.manifest, options.missing),
+            ram=options.ram,
         )
         return predict_files(model, paths, output, choice, _show).exit_code
     except AutosegError as error:

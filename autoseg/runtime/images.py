@@ -86,6 +86,19 @@ def output_ending(path: Path) -> str:
     return ".png" if ending in LOSSY_FORMATS else ending
 
 
+def is_image_name(path: Path) -> bool:
+    """Return whether a name ends as an image's does."""
+    return path.name.lower().endswith((*FORMATS, TABLE_FORMAT))
+
+
+def can_hold_labels(path: Path, image: Path) -> bool:
+    """Return whether labels for an image can be written to a file of this name."""
+    kinds = (VOLUME_FORMATS, PICTURE_FORMATS)
+    endings = file_ending(path), output_ending(image)
+    is_alike = len(set(endings)) == 1 or any(set(endings) <= set(kind) for kind in kinds)
+    return is_alike and output_ending(path) == endings[0]
+
+
 def same_spacing(first: Sequence[float], second: Sequence[float]) -> bool:
     """Return whether two spacings agree within `SPACING_TOLERANCE`."""
     return len(first) == len(second) and bool(
@@ -210,15 +223,16 @@ def write_image(path: Path, image: Image) -> None:
 def write_probabilities(path: Path, probabilities: NDArray, geometry: Geometry) -> None:
     """Write (K, *S) probabilities: a volume with K channels, or an array "probabilities" (.npz).
 
-    NIfTI has no half precision: the values are stored in single precision and keep their rounding.
+    No volume format has half precision: values are stored in single, and keep their rounding.
     """
     if path.suffix == ".npz":
         half = probabilities.astype(np.float16, copy=False)
         _write(path, lambda temporary: np.savez_compressed(temporary, probabilities=half))
         return
-    single = probabilities.astype(np.float32)
-    write = _format(path).write
-    _write(path, lambda temporary: write(temporary, single, geometry))
+    form = _format(path)
+    if form is not nifti:  # which converts piece by piece
+        probabilities = probabilities.astype(np.float32)
+    _write(path, lambda temporary: form.write(temporary, probabilities, geometry))
 
 
 def smallest_type(labels: NDArray) -> np.dtype:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from .errors import AutosegError
 from .geometry import Unit
-from .recipe import KeepLargest, Labels, Recipe
+from .recipe import KeepLargest, Labels, Recipe, SmallestObject
 from .restore import Decision
 from .strict import parse_json, refusal, write_json
 from .tiles import Centre
@@ -127,6 +127,11 @@ class Manifest:
     configurations: tuple[Configuration, ...]
     postprocessing: tuple[KeepLargest, ...]
     verification: Verification | None
+    offsets: tuple[float, ...] = ()
+    """Added to the logits before classes are decided (to the logarithm of combined probabilities),
+    one an output; empty for none."""
+    smallest: tuple[SmallestObject, ...] = ()
+    """Smaller objects are removed, after `postprocessing`."""
     files: tuple[StoredFile, ...] = field(default=())
     """Every other file of the artifact."""
 
@@ -217,7 +222,24 @@ def nonsense(manifest: Manifest) -> Iterator[str]:
                 f"postprocessing[{index}].classes: expected indices from 1 to {num_classes - 1}, "
                 f"found {list(step.classes)}"
             )
+    yield from _decision_problems(manifest)
     yield from _file_problems(manifest)
+
+
+def _decision_problems(manifest: Manifest) -> Iterator[str]:
+    num_classes = len(manifest.labels.values)
+    regions = any(item.decision == "regions" for item in manifest.configurations)
+    if len(manifest.offsets) not in (0, num_classes - regions):
+        yield (
+            f"offsets: expected none, or {num_classes - regions}: one an output of the networks, "
+            f"found {len(manifest.offsets)}"
+        )
+    for index, item in enumerate(manifest.smallest):
+        if not 0 < item.class_index < num_classes or item.size <= 0:
+            yield (
+                f"smallest[{index}]: expected a class_index from 1 to {num_classes - 1} and a size "
+                f"above 0, found {item.class_index} and {item.size:g}"
+            )
 
 
 def _label_problems(labels: Labels) -> Iterator[str]:

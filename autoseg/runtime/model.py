@@ -5,7 +5,7 @@ image.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,16 +13,17 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .blend import Tiling, blend
+from .blend import Network, Rows, Tiling, blend, blend_rows
 from .checks import check_image, check_range, check_unit
 from .images import Image, read_image, read_labels, smallest_type
 from .manifest import INPUTS, Configuration, Manifest, check_file, load_manifest
 from .missing import mark_missing, with_places
-from .postprocess import apply_steps
+from .postprocess import apply_steps, remove_small
 from .prepare import Prepared, prepare
 from .processors import usable_cpus
 from .recipe import Recipe
-from .restore import decide_labels, restore_labels, restore_probabilities
+from .restore import SLAB_VOXELS, add_probabilities, decide_labels, restore_rows
+from .scratch import IN_MEMORY, Scratch
 
 BATCH_VOXELS = 1 << 16
 """Small tiles go through the network together up to this many voxels: each call costs something."""
@@ -132,42 +133,69 @@ class Model:
         return [mark_missing(part, missing) for part in parts] if missing else parts
 
     def predict_image(
-        self, image: Image, effort: Effort = BALANCED, *, probabilities: bool = False
+        self,
+        image: Image,
+        effort: Effort = BALANCED,
+        *,
+        probabilities: bool = False,
+        scratch: Scratch = IN_MEMORY,
     ) -> Prediction:
         """Return the labels of an image on its own grid."""
-        return self.predict_prepared(self.prepare(image), effort, probabilities=probabilities)
+        parts = self.prepare(image)
+        return self.predict_prepared(parts, effort, probabilities=probabilities, scratch=scratch)
 
     def predict_prepared(
-        self, parts: list[Prepared], effort: Effort, *, probabilities: bool
+        self,
+        parts: list[Prepared],
+        effort: Effort,
+        *,
+        probabilities: bool,
+        scratch: Scratch = IN_MEMORY,
     ) -> Prediction:
         """Return the labels of an image that `prepare` returned; empties `parts` on the way."""
-        configurations = self.manifest.configurations
-        chances, decision = None, configurations[0].decision
-        if len(configurations) == 1:
-            part = parts.pop()
-            logits = predict_logits(part, configurations[0], self.networks[0], effort)
-            classes = restore_labels(logits, part.placement, decision)
-            if probabilities:
-                chances = restore_probabilities(logits, part.placement, decision)
+        decision, offsets = self.manifest.configurations[0].decision, self.manifest.offsets
+        voxel_size = parts[0].voxel_size
+        if len(parts) == 1:
+            placement = parts[0].placement
+            stream = self._rows(0, parts, effort, scratch)
+            classes, chances = restore_rows(
+                stream, placement, decision, offsets, scratch=scratch, probabilities=probabilities
+            )
         else:
-            chances = self._combine(parts, effort)
-            classes = decide_labels(chances, decision)
+            total = self._combine(parts, effort, scratch)
+            classes = decide_labels(total, decision, offsets)
+            chances = _half(total, scratch) if probabilities else None
+            del total
         classes = apply_steps(classes, self.manifest.postprocessing)
-        values = np.asarray(self.manifest.labels.values)
-        labels = values.astype(smallest_type(values))[classes]
-        return Prediction(labels, _half(chances) if probabilities else None)
+        classes = remove_small(classes, self.manifest.smallest, voxel_size)
+        return Prediction(_in_values(classes, self.manifest.labels.values), chances)
 
-    def _combine(self, parts: list[Prepared], effort: Effort) -> NDArray[np.floating]:
+    def _rows(
+        self, index: int, parts: list[Prepared], effort: Effort, scratch: Scratch
+    ) -> Iterator[Rows]:
+        """Yield the logits of a configuration for the first of `parts`, which is taken out."""
+        configuration = self.manifest.configurations[index]
+        part = parts.pop(0)
+        network, tiling = tile_runner(part, configuration, self.networks[index], effort)
+        yield from blend_rows(
+            part.array, network, configuration.patch_size, tiling=tiling, scratch=scratch
+        )
+
+    def _combine(
+        self, parts: list[Prepared], effort: Effort, scratch: Scratch
+    ) -> NDArray[np.float32]:
         """Return the weighted mean of all configurations' probabilities, on the image's grid."""
         total = None
-        for configuration, network in zip(self.manifest.configurations, self.networks, strict=True):
-            part = parts.pop(0)
-            logits = predict_logits(part, configuration, network, effort)
-            chances = restore_probabilities(logits, part.placement, configuration.decision)
-            if total is None:
-                total = np.zeros(chances.shape, dtype=np.float32)
-            for target, values in zip(total, chances, strict=True):
-                target += configuration.weight * values
+        for index, configuration in enumerate(self.manifest.configurations):
+            placement = parts[0].placement
+            total = add_probabilities(
+                total,
+                self._rows(index, parts, effort, scratch),
+                placement,
+                configuration.decision,
+                weight=configuration.weight,
+                scratch=scratch,
+            )
         assert total is not None  # a manifest has at least one configuration
         return total
 
@@ -182,8 +210,24 @@ class Model:
         return float((labels == expected).mean())
 
 
-def _half(chances: NDArray[np.floating] | None) -> NDArray[np.float16] | None:
-    return None if chances is None else chances.astype(np.float16, copy=False)
+def _half(chances: NDArray[np.float32], scratch: Scratch) -> NDArray[np.float16]:
+    out = scratch.zeros(chances.shape, np.float16)
+    for target, values in zip(out, chances, strict=True):
+        target[...] = values
+        scratch.forget()
+    return out
+
+
+def _in_values(classes: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
+    """Return the values in the user's files of class indices (*S)."""
+    table = np.asarray(values)
+    table = table.astype(smallest_type(table))
+    out = np.empty(classes.shape, dtype=table.dtype)
+    depth = max(1, SLAB_VOXELS // max(1, math.prod(out.shape[1:])))
+    for start in range(0, len(out), depth):  # an index takes eight bytes
+        rows = slice(start, start + depth)
+        out[rows] = table[classes[rows]]
+    return out
 
 
 def make_tiling(
@@ -202,14 +246,21 @@ def make_tiling(
     )
 
 
-def predict_logits(
-    part: Prepared, configuration: Configuration, network: TileNetwork, effort: Effort = BALANCED
-) -> NDArray[np.float32]:
-    """Return blended logits (K, *S') of a prepared image."""
+def tile_runner(
+    part: Prepared, configuration: Configuration, network: TileNetwork, effort: Effort
+) -> tuple[Network, Tiling]:
+    """Return a function from tiles of a prepared image to logits, and how to cut the tiles."""
 
     def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
         mean, std = (np.tile(item, (len(tiles), 1)) for item in (part.mean, part.std))
         return network(tiles, mean, std)
 
-    tiling = make_tiling(configuration, part.mean, effort)
+    return run, make_tiling(configuration, part.mean, effort)
+
+
+def predict_logits(
+    part: Prepared, configuration: Configuration, network: TileNetwork, effort: Effort = BALANCED
+) -> NDArray[np.float32]:
+    """Return blended logits (K, *S') of a prepared image."""
+    run, tiling = tile_runner(part, configuration, network, effort)
     return blend(part.array, run, configuration.patch_size, tiling=tiling)

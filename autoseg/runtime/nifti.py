@@ -20,6 +20,8 @@ from .geometry import Extent, Geometry, Image
 
 CHUNK = 1 << 16
 """Compressed bytes at a time; zlib expands at most a thousandfold, so memory stays bounded."""
+PIECE = 1 << 20
+"""Numbers that are converted and written at once."""
 COMPRESSION_LEVEL = 3
 """For label maps twice as fast as zlib's default, for files a half larger (measured)."""
 GZIP_MAGIC = b"\x1f\x8b"
@@ -62,7 +64,7 @@ def read_extent(path: Path) -> Extent:
 
 
 def write(path: Path, array: NDArray, geometry: Geometry) -> None:
-    """Write (*S) or, in 3D, (C, *S) numbers."""
+    """Write (*S) or, in 3D, (C, *S) numbers; half precision, which NIfTI lacks, as single."""
     dimensions = len(geometry.spacing)
     if array.ndim > dimensions and dimensions == 2:
         raise AutosegError(
@@ -70,17 +72,21 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
             expected="one channel: NIfTI has no channels in 2D",
             fix="store one file a channel, or use another format",
         )
-    head = nifti_header.build(array.shape[::-1], array.dtype, geometry)
-    voxels = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    kind = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype
+    head = nifti_header.build(array.shape[::-1], kind, geometry)
+    voxels = np.ascontiguousarray(array).reshape(-1)
+    pieces = (
+        voxels[start : start + PIECE].astype(kind, copy=False).view(np.uint8).data
+        for start in range(0, voxels.size, PIECE)
+    )
     with path.open("wb") as file:
         if not path.name.endswith(".gz"):
             file.write(head)
-            file.write(voxels)
+            file.writelines(pieces)
             return
         coder = zlib.compressobj(COMPRESSION_LEVEL, zlib.DEFLATED, GZIP_WINDOW)
         file.write(coder.compress(head))
-        for start in range(0, len(voxels), 16 * CHUNK):
-            file.write(coder.compress(voxels[start : start + 16 * CHUNK]))
+        file.writelines(coder.compress(piece) for piece in pieces)
         file.write(coder.flush())
 
 

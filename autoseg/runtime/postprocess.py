@@ -5,7 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .recipe import KeepLargest
+from .recipe import KeepLargest, SmallestObject
+
+ROUNDING = 1e-6
+"""Sizes are divided by sizes of voxels: an object of just the size stays."""
 
 
 def apply_steps(labels: NDArray[np.integer], steps: Sequence[KeepLargest]) -> NDArray[np.integer]:
@@ -13,6 +16,43 @@ def apply_steps(labels: NDArray[np.integer], steps: Sequence[KeepLargest]) -> ND
     for step in steps:
         labels = _keep_largest(labels, step)
     return labels
+
+
+def remove_small(
+    labels: NDArray[np.integer], smallest: Sequence[SmallestObject], voxel_size: float
+) -> NDArray[np.integer]:
+    """Remove objects that are too small from class indices (*S); the input stays as it is.
+
+    Parameters
+    ----------
+    voxel_size
+        Product of the image's spacings.
+    """
+    for item in smallest:
+        labels = _remove_small(labels, item.class_index, item.size / voxel_size)
+    return labels
+
+
+def _remove_small(
+    labels: NDArray[np.integer], class_index: int, num_voxels: float
+) -> NDArray[np.integer]:
+    """Return the labels without face-connected components of fewer voxels of a class."""
+    from scipy import ndimage
+
+    mask = labels == class_index
+    boxes = ndimage.find_objects(mask.view(np.int8))
+    if not boxes:
+        return labels
+    inside = boxes[0]
+    components = np.empty(mask[inside].shape, dtype=np.int32)
+    ndimage.label(mask[inside], output=components)
+    is_small = np.bincount(components.ravel()) < num_voxels * (1 - ROUNDING)
+    is_small[0] = False
+    if not is_small.any():
+        return labels
+    out = labels.copy()
+    out[inside][is_small[components]] = 0
+    return out
 
 
 def _keep_largest(labels: NDArray[np.integer], step: KeepLargest) -> NDArray[np.integer]:

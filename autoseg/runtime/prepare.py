@@ -3,6 +3,7 @@
 Letters in shapes: C channels, S spatial axes of the image, S' of the prepared array.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -67,6 +68,8 @@ class Prepared:
     std: NDArray[np.float32]
     """(C,)"""
     placement: Placement
+    voxel_size: float
+    """Product of the image's spacings."""
 
 
 def prepare(image: NDArray, spacing: Sequence[float], recipe: Recipe) -> Prepared:
@@ -89,7 +92,8 @@ def prepare(image: NDArray, spacing: Sequence[float], recipe: Recipe) -> Prepare
         array = _set_outside(cropped, region, mean, recipe)
         array = resample_image(array, change, spline_order=recipe.spline_order)
         array = _set_outside(array, _resample_region(region, change), mean, recipe)
-    return Prepared(array, mean, std, place(shape, spacing, box, recipe))
+    placement = place(shape, spacing, box, recipe)
+    return Prepared(array, mean, std, placement, math.prod(spacing))
 
 
 def place(

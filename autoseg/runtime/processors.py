@@ -1,4 +1,4 @@
-"""How many processors this process may use."""
+"""How many processors and how much memory this process may use, and how much it uses."""
 
 import os
 from pathlib import Path
@@ -25,3 +25,25 @@ def _quota(cgroup: Path) -> tuple[int, int]:
     if len(words) != 2 or not all(word.isdigit() for word in words):  # "max", or -1
         return 0, 0
     return int(words[0]), int(words[1])
+
+
+def usable_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the bytes of memory of the machine or the container, whichever is less."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    files = cgroup / "memory.max", cgroup / "memory/memory.limit_in_bytes"
+    limits = [int(text) for text in map(_read, files) if text.isdigit()]
+    return min([physical, *limits])
+
+
+def resident_bytes(status: Path = Path("/proc/self/status")) -> tuple[int, int]:
+    """Return the memory of this process, now and at its peak; zeros where the system hides it."""
+    words = dict(line.split(":", 1) for line in _read(status).splitlines() if ":" in line)
+    now, peak = (int(words.get(name, "0 kB").split()[0]) * 1024 for name in ("VmRSS", "VmHWM"))
+    return now, peak
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""

@@ -86,6 +86,18 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SmallestObject:
+    """Post-processing: components of a class that are smaller than this vanish."""
+
+    class_index: int
+    """Not its value in files."""
+    size: float
+    """In the image's unit to the power of its axes: mm3, mm2, or pixels."""
+
+    __pydantic_config__: ClassVar[dict] = {"extra": "forbid", "strict": True}
+
+
+@dataclass(frozen=True, kw_only=True)
 class KeepLargest:
     """Post-processing: of `classes` taken together, all but the largest component vanish."""
 

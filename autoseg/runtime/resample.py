@@ -71,21 +71,30 @@ class Weighted:
     def part(self, start: int, stop: int) -> tuple[slice, "Weighted"]:
         """Return the inputs that outputs `start` to `stop` need, and the operator between them."""
         bands = [
-            (max(b.rows.start, start), min(b.rows.stop, stop), b)
+            _rows_of(b, max(b.rows.start, start), min(b.rows.stop, stop))
             for b in self.bands
             if b.rows.start < stop and b.rows.stop > start
         ]
-        first = min(b.columns.start for _, _, b in bands)
-        last = max(b.columns.stop for _, _, b in bands)
+        first = min(b.columns.start for b in bands)
+        last = max(b.columns.stop for b in bands)
         cut = tuple(
             Band(
-                rows=slice(low - start, high - start),
+                rows=slice(b.rows.start - start, b.rows.stop - start),
                 columns=slice(b.columns.start - first, b.columns.stop - first),
-                weights=b.weights[low - b.rows.start : high - b.rows.start],
+                weights=b.weights,
             )
-            for low, high, b in bands
+            for b in bands
         )
         return slice(first, last), Weighted(stop - start, cut)
+
+    def needs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the first and the last input of each output; both rise."""
+        first, last = np.empty((2, self.size), dtype=np.intp)
+        for band in self.bands:
+            used = np.abs(band.weights) > NEGLIGIBLE
+            first[band.rows] = band.columns.start + used.argmax(axis=1)
+            last[band.rows] = band.columns.stop - 1 - used[:, ::-1].argmax(axis=1)
+        return np.minimum.accumulate(first[::-1])[::-1], np.maximum.accumulate(last)
 
     def reached_from(self, start: int, stop: int) -> tuple[slice, "Weighted"]:
         """Return the outputs that inputs `start` to `stop` reach, and the operator between them."""
@@ -117,6 +126,16 @@ def _multiply(weights: NDArray[np.float32], source: NDArray, target: NDArray, wi
         source.reshape(batch, -1, parts, width).swapaxes(1, 2),
         out=target.reshape(batch, -1, parts, width).swapaxes(1, 2),
     )
+
+
+def _rows_of(band: Band, start: int, stop: int) -> Band:
+    """Return the outputs `start` to `stop` of a band, with the inputs that they need."""
+    weights = band.weights[start - band.rows.start : stop - band.rows.start]
+    used = np.flatnonzero((np.abs(weights) > NEGLIGIBLE).any(axis=0))
+    low, high = int(used[0]), int(used[-1]) + 1
+    begin = band.columns.start
+    columns = slice(begin + low, begin + high)
+    return Band(slice(start, stop), columns, np.ascontiguousarray(weights[:, low:high]))
 
 
 def _reaching(band: Band, start: int, stop: int) -> Band | None:
@@ -156,6 +175,10 @@ class Lookup:
         """Return the inputs that outputs `start` to `stop` need, and the operator between them."""
         index = self.index[start:stop]
         return slice(int(index[0]), int(index[-1]) + 1), Lookup(index - index[0])
+
+    def needs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the first and the last input of each output; both rise."""
+        return self.index, self.index
 
     def reached_from(self, start: int, stop: int) -> tuple[slice, "Lookup"]:
         """Return the outputs that inputs `start` to `stop` reach, and the operator between them."""
@@ -269,7 +292,6 @@ def resample_image(array: NDArray, change: GridChange, *, spline_order: int) -> 
 def _resample_channel(
     channel: NDArray, operators: Sequence[Weighted | Lookup], coarse: int | None
 ) -> NDArray[np.float32]:
-    channel = np.ascontiguousarray(channel, dtype=np.float32)
     if coarse is None:
         return _interpolate(channel, operators, axes=tuple(range(channel.ndim)))
     others = tuple(axis for axis in range(channel.ndim) if axis != coarse)
@@ -280,14 +302,16 @@ def _resample_channel(
 
 
 def _interpolate(
-    channel: NDArray[np.float32], operators: Sequence[Weighted | Lookup], *, axes: tuple[int, ...]
+    channel: NDArray, operators: Sequence[Weighted | Lookup], *, axes: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """Return (*S) with `axes` resampled, clipped to the range along them."""
+    channel = start = np.ascontiguousarray(channel, dtype=np.float32)
     low = channel.min(axis=axes, keepdims=True)
     high = channel.max(axis=axes, keepdims=True)
     for axis in sorted(axes, key=lambda axis: operators[axis].size / channel.shape[axis]):
         channel = operators[axis].apply(channel, axis)
-    return np.clip(channel, low, high)
+        start = start if channel is start else None  # never more than two arrays
+    return np.clip(channel, low, high, out=None if channel is start else channel)
 
 
 def resample_labels(labels: NDArray[np.signedinteger], change: GridChange) -> NDArray:

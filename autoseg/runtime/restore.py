@@ -5,21 +5,24 @@ grid; labels are never resampled. Letters in shapes: K classes, S axes of the im
 prepared array.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .blend import Rows
 from .crop import box_slices
 from .prepare import Placement
-from .resample import GridChange, Lookup, Weighted
+from .scratch import IN_MEMORY, Scratch
+from .slabs import box_slabs
 
 SLAB_VOXELS = 1 << 20
 """Output voxels worked on at once: a few arrays of 4 MiB."""
+CHANCES = 1 << 22
+"""Probabilities worked on at once, of all classes: a few arrays of 16 MiB."""
 MAX_UINT8_CLASSES = 256
-
-_Operators: TypeAlias = tuple[Weighted | Lookup, ...]
 
 Decision: TypeAlias = Literal["largest", "regions"]
 """How logits become labels. `largest`: one output a class, the largest wins. `regions`: output i is
@@ -28,31 +31,124 @@ over those of earlier regions."""
 
 
 def restore_labels(
-    logits: NDArray[np.float32], placement: Placement, decision: Decision = "largest"
+    logits: NDArray[np.float32],
+    placement: Placement,
+    decision: Decision = "largest",
+    offsets: Sequence[float] = (),
 ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Return the winning class of each voxel of the image (*S); background outside the box."""
-    num_classes = logits.shape[0] + (decision == "regions")
-    dtype = np.uint8 if num_classes <= MAX_UINT8_CLASSES else np.uint16
+    """Return the winning class of each voxel of the image (*S); background outside the box.
+
+    `offsets`, one an output or none at all, are added to the logits before they are compared.
+    """
+    return restore_rows([Rows(0, logits)], placement, decision, offsets)[0]
+
+
+def restore_rows(
+    stream: Iterable[Rows],
+    placement: Placement,
+    decision: Decision = "largest",
+    offsets: Sequence[float] = (),
+    *,
+    scratch: Scratch = IN_MEMORY,
+    probabilities: bool = False,
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.float16] | None]:
+    """Return labels as `restore_labels`, and `restore_probabilities` if asked for, else None.
+
+    The logits come row by row, and none are held that are done with.
+    """
+    count, stream = _peek(stream)
+    dtype = np.uint8 if count + (decision == "regions") <= MAX_UINT8_CLASSES else np.uint16
     decide = _painted if decision == "regions" else _largest
-    out, box = _canvas(placement, (), dtype)
-    for rows, source, operators in _slabs(placement):
-        maps = (_interpolate(values[source], operators) for values in logits)
-        box[rows] = decide(maps, dtype, 0.0)
+    labels: NDArray = np.zeros(placement.image_shape, dtype=dtype)
+    box = _box_of(labels, placement)
+    if not probabilities:
+        for rows, maps in box_slabs(stream, placement, SLAB_VOXELS, scratch):
+            box[rows] = decide(_shifted(maps, offsets), dtype, 0.0)
+        return labels, None
+    out = _certain_background((count, *placement.image_shape), np.float16, decision, scratch)
+    inside = _box_of(out, placement)
+    inside[0] = 0
+    for rows, maps in box_slabs(stream, placement, CHANCES // count, scratch):
+        logits = np.stack(list(maps))
+        box[rows] = decide(_shifted(iter(logits), offsets), dtype, 0.0)
+        inside[:, rows] = to_probabilities(logits, decision)
+        scratch.forget()
+    return labels, out
+
+
+def add_probabilities(
+    total: NDArray[np.float32] | None,
+    stream: Iterable[Rows],
+    placement: Placement,
+    decision: Decision,
+    *,
+    weight: float,
+    scratch: Scratch = IN_MEMORY,
+) -> NDArray[np.float32]:
+    """Return the sum (K, *S) of weighted probabilities with one more configuration's.
+
+    `total` is changed; None: there is none yet. The weights sum to 1 in the end.
+    """
+    count, stream = _peek(stream)
+    if total is None:
+        shape = (count, *placement.image_shape)
+        total = _certain_background(shape, np.float32, decision, scratch)
+        _box_of(total, placement)[0] = 0
+    box = _box_of(total, placement)
+    for rows, maps in box_slabs(stream, placement, CHANCES // count, scratch):
+        values = to_probabilities(np.stack(list(maps)), decision)
+        values *= np.float32(weight)
+        box[:, rows] += values
+        scratch.forget()
+    return total
+
+
+def _peek(stream: Iterable[Rows]) -> tuple[int, Iterator[Rows]]:
+    """Return the number of classes, and the stream as it was."""
+    rest = iter(stream)
+    first = next(rest)
+    return len(first.values), itertools.chain([first], rest)
+
+
+def _shifted(maps: Iterator[NDArray], offsets: Sequence[float]) -> Iterator[NDArray]:
+    if not offsets:
+        return maps
+    return (values + np.float32(by) for values, by in zip(maps, offsets, strict=True))
+
+
+def decide_labels(
+    chances: NDArray[np.floating], decision: Decision, offsets: Sequence[float] = ()
+) -> NDArray[np.uint16]:
+    """Return the winning class (*S) of probabilities (K, *S), as `restore_labels` of logits."""
+    out = np.empty(chances.shape[1:], dtype=np.uint16)
+    depth = max(1, SLAB_VOXELS // max(1, int(np.prod(out.shape[1:]))))
+    for start in range(0, len(out), depth):
+        rows = slice(start, start + depth)
+        out[rows] = _decide(iter(chances[:, rows]), decision, offsets)
     return out
 
 
-def decide_labels(chances: NDArray[np.floating], decision: Decision) -> NDArray[np.uint16]:
-    """Return the winning class (*S) of probabilities (K, *S)."""
-    return (_painted if decision == "regions" else _largest)(iter(chances), np.uint16, 0.5)
+def _decide(
+    maps: Iterator[NDArray], decision: Decision, offsets: Sequence[float]
+) -> NDArray[np.uint16]:
+    shifts = np.asarray(offsets, dtype=np.float32)
+    if decision == "regions":
+        if offsets:  # a logit of at least -b is a probability of at least 1 / (1 + exp(b))
+            rises = 1 / (1 + np.exp(-shifts)) - np.float32(0.5)
+            maps = (values + by for values, by in zip(maps, rises, strict=True))
+        return _painted(maps, np.uint16, 0.5)
+    if offsets:
+        maps = (values * by for values, by in zip(maps, np.exp(shifts), strict=True))
+    return _largest(maps, np.uint16, 0.0)
 
 
 def _largest(maps: Iterator[NDArray], dtype: type, _: float) -> NDArray:
     """Return the index of the largest of the maps, of equal ones the first."""
-    best = next(maps)
+    best = np.array(next(maps))
     winner = np.zeros(best.shape, dtype=dtype)
     for index, values in enumerate(maps, start=1):
-        winner[values > best] = index
-        best = np.maximum(best, values)
+        np.copyto(winner, index, where=values > best)
+        np.maximum(best, values, out=best)
     return winner
 
 
@@ -69,16 +165,12 @@ def restore_probabilities(
     logits: NDArray[np.float32], placement: Placement, decision: Decision = "largest"
 ) -> NDArray[np.float16]:
     """Return each output's probability (K, *S); certain background outside the box."""
-    out, box = _canvas(placement, logits.shape[:1], np.float16)
-    if decision == "largest":
-        out[0] = 1
-    for rows, source, operators in _slabs(placement):
-        slab = np.stack([_interpolate(values[source], operators) for values in logits])
-        box[:, rows] = probabilities(slab, decision)
-    return out
+    _, chances = restore_rows([Rows(0, logits)], placement, decision, probabilities=True)
+    assert chances is not None  # asked for
+    return chances
 
 
-def probabilities(logits: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
+def to_probabilities(logits: NDArray[np.float32], decision: Decision) -> NDArray[np.float32]:
     """Return the probabilities (K, ...) of logits (K, ...), in their place."""
     if decision == "regions":
         return np.divide(np.tanh(logits / 2, out=logits) + 1, 2, out=logits)  # no overflow
@@ -88,29 +180,18 @@ def probabilities(logits: NDArray[np.float32], decision: Decision) -> NDArray[np
     return logits
 
 
-def _canvas(placement: Placement, leading: tuple[int, ...], dtype: type) -> tuple[NDArray, NDArray]:
-    """Return zeros (*leading, *S), and the view of the box in them, in prepared order."""
-    out = np.zeros((*leading, *placement.image_shape), dtype=dtype)
-    skip = len(leading)
+def _certain_background(
+    shape: Sequence[int], dtype: type, decision: Decision, scratch: Scratch
+) -> NDArray:
+    """Return probabilities (K, *S) where nothing is: the background's, if it has one, is 1."""
+    out = scratch.zeros(shape, dtype)
+    if decision == "largest":
+        out[0] = 1
+    return out
+
+
+def _box_of(array: NDArray, placement: Placement) -> NDArray:
+    """Return a view of the box in (*S) or (K, *S), its axes in prepared order."""
+    skip = array.ndim - len(placement.image_shape)
     order = (*range(skip), *(axis + skip for axis in placement.transpose))
-    return out, out.transpose(order)[(slice(None),) * skip + box_slices(placement.box)]
-
-
-def _slabs(placement: Placement) -> Iterator[tuple[slice, slice, _Operators]]:
-    """Yield slabs of the box along its first axis: their rows, the input rows, the operators."""
-    shape = placement.box_shape
-    change = GridChange(placement.prepared_shape, shape, placement.coarse_axis)
-    first, *others = change.operators(1)
-    depth = max(1, SLAB_VOXELS // max(1, int(np.prod(shape[1:]))))
-    for start in range(0, shape[0], depth):
-        stop = min(start + depth, shape[0])
-        source, operator = first.part(start, stop)
-        yield slice(start, stop), source, (operator, *others)
-
-
-def _interpolate(values: NDArray[np.float32], operators: _Operators) -> NDArray[np.float32]:
-    """Return one class of a slab on the output grid; the axes that grow least come first."""
-    growth = [op.size / size for op, size in zip(operators, values.shape, strict=True)]
-    for axis in sorted(range(values.ndim), key=growth.__getitem__):
-        values = operators[axis].apply(values, axis)
-    return values
+    return array.transpose(order)[(slice(None),) * skip + box_slices(placement.box)]

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from .cases import InputCase, Outcome, Summary, check_outputs, find_cases
+from .cases import InputCase, Outcome, Summary, check_outputs, find_cases, name_output
 from .errors import AutosegError
+from .governor import Governor, Memory, Room
 from .images import (
     VOLUME_FORMATS,
     Image,
@@ -17,6 +18,7 @@ from .images import (
     write_labels,
     write_probabilities,
 )
+from .memory import Demand
 from .model import ACCURATE as ACCURATE
 from .model import BALANCED as BALANCED
 from .model import EFFORTS as EFFORTS
@@ -40,6 +42,8 @@ class PredictOptions:
     """Write again what is there already; else only files that are missing are written."""
     missing: tuple[int, ...] = ()
     """Channels that are absent (see `parse_missing`)."""
+    ram: int | None = None
+    """Bytes that the process may take; None: most of what the machine or container has."""
 
 
 def predict_files(
@@ -52,7 +56,10 @@ def predict_files(
 ) -> Summary:
     """Predict files and folders into `output`; a case that fails does not stop the others.
 
-    The next image is read and prepared while one is predicted, never more than one ahead.
+    `output` is a folder, or the label file of a single image.
+
+    The next image is read and prepared while one is predicted, never more than one ahead, and only
+    where memory holds both. Large arrays go to files in `output` where memory does not suffice.
 
     Parameters
     ----------
@@ -64,13 +71,14 @@ def predict_files(
     Raises
     ------
     AutosegError
-        `output` cannot be written, or holds a file that would be kept and that this model, with
-        these options, has not made.
+        `output` cannot be written, is one file for several images, or holds a file that would be
+        kept and that this model, with these options, has not made.
     """
     manifest = model.manifest
     cases, unfit = find_cases(
         inputs, manifest.channel_files, len(manifest.channels), options.missing
     )
+    cases, output = name_output(cases, len(failed) + len(unfit), output)
     cases, refused = check_outputs(cases, output)
     known = [*failed, *unfit, *refused]
     maker = describe_maker(manifest, options.effort, options.missing)
@@ -130,23 +138,47 @@ def _outcomes(known: list[Outcome], cases: list[InputCase], targets: _Targets) -
             waiting.append(case)
         else:
             yield Outcome(case.case_id, "skipped", targets.labels(case))
-    for case, future in _read_ahead(waiting, targets.model, targets.options.missing):
-        yield _predict_case(case, future, targets)
+    for item in _read_ahead(waiting, targets):
+        yield _predict_case(item, targets)
 
 
-def _read_ahead(
-    cases: list[InputCase], model: Model, missing: tuple[int, ...]
-) -> Iterator[tuple[InputCase, Future[tuple[Image, list[Prepared]]]]]:
-    """Yield each case with its image, read and prepared in a thread, one case ahead."""
+@dataclass(frozen=True)
+class _Ready:
+    """A case whose image has been read, or could not be."""
+
+    case: InputCase
+    image: Future[tuple[Image, list[Prepared]]]
+    demand: Demand | None
+    """What it takes, as far as its header told."""
+    governor: Governor
+
+
+def _read_ahead(cases: list[InputCase], targets: _Targets) -> Iterator[_Ready]:
+    """Yield each case with its image, read and prepared in a thread, at most one case ahead."""
+    options = targets.options
+    room = Room.of(options.ram, targets.output)
+    memory = Memory(
+        targets.model.manifest, room, options.effort, probabilities=options.probabilities
+    )
+
+    def read(case: InputCase, demand: Demand | None) -> tuple[Image, list[Prepared]]:
+        if demand is not None:
+            memory.refuse(demand)
+        return _read(case, targets.model, options.missing)
+
+    ahead, demand = None, memory.demand(cases[0].paths) if cases else None
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        ahead = [pool.submit(_read, case, model, missing) for case in cases[:1]]
         for index, case in enumerate(cases):
-            current = ahead.pop()
+            following = cases[index + 1] if index + 1 < len(cases) else None
+            current = ahead or pool.submit(read, case, demand)
             current.exception()  # waits, so that reading never gets two cases ahead
-            ahead = [
-                pool.submit(_read, item, model, missing) for item in cases[index + 1 : index + 2]
-            ]
-            yield case, current
+            after = memory.demand(following.paths) if following is not None else None
+            both = memory.holds_both(demand, after)
+            ahead = pool.submit(read, following, after) if following is not None and both else None
+            governor = memory.governor(demand, after if both else None)
+            yield _Ready(case, current, demand, governor)
+            memory.learn(governor)
+            demand = after
             del current
 
 
@@ -162,17 +194,19 @@ def _read(case: InputCase, model: Model, missing: tuple[int, ...]) -> tuple[Imag
     return replace(image, array=image.array[:0]), parts
 
 
-def _predict_case(
-    case: InputCase, future: Future[tuple[Image, list[Prepared]]], targets: _Targets
-) -> Outcome:
+def _predict_case(item: _Ready, targets: _Targets) -> Outcome:
     """Predict and write one case; whatever goes wrong becomes its outcome."""
+    case = item.case
     done = partial(Outcome, case.case_id)
     missing, options = targets.missing(case), targets.options
     labels, beside = targets.labels(case), targets.beside(case)
     try:
-        image, parts = future.result()
+        image, parts = item.image.result()
         result = targets.model.predict_prepared(
-            parts, options.effort, probabilities=options.probabilities
+            parts,
+            options.effort,
+            probabilities=options.probabilities,
+            scratch=item.governor,
         )
         if labels in missing:
             write_labels(labels, result.labels, image.geometry)
@@ -183,11 +217,20 @@ def _predict_case(
     except AutosegError as error:
         return done("failed", message=str(error))
     except MemoryError:
-        return done("failed", message="not enough memory for this image")
+        return done("failed", message=_too_little(item.demand))
     except Exception as error:
         LOG.exception("%s failed", case.case_id)
         return done("failed", message=f"{type(error).__name__}: {error}")
     return done("done", labels)
+
+
+def _too_little(demand: Demand | None) -> str:
+    """Return what to say where memory ran out in spite of all."""
+    size = "" if demand is None else f" (about {demand.peak / 1e9:.1f} GB were expected)"
+    return (
+        f"not enough memory for this image{size}; with --ram below what is free, large arrays go "
+        "to files"
+    )
 
 
 def _make_folder(folder: Path) -> None:

@@ -2,10 +2,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autoseg.runtime.blend import Tiling, blend
+from autoseg.runtime import batches
+from autoseg.runtime import blend as blend_module
+from autoseg.runtime.blend import Tiling, blend, blend_rows
 
 TILING = Tiling(overlap=0.5, padding="mirror", pad_values=(0.0,), mirror_axes=(), batch_size=2)
 
@@ -150,3 +152,76 @@ def test_padding_with_raw_values_reaches_the_network(shape):
     plan = tiling(padding="zero", pad_values=(-7.0,))
     blend(np.ones((1, *shape), dtype=np.float32), network, (64, 64), tiling=plan)
     assert min(seen) == -7
+
+
+@settings(max_examples=30)
+@given(st.data())
+def test_rows_given_out_early_are_those_of_the_whole_to_the_last_bit(data):
+    shape = tuple(data.draw(st.integers(1, 20)) for _ in range(data.draw(st.integers(1, 3))))
+    patch = tuple(data.draw(st.integers(1, 7)) for _ in shape)
+    plan = tiling(
+        overlap=data.draw(st.sampled_from([0.0, 0.5, 0.7])),
+        pad_values=(1.0, -1.0),
+        mirror_axes=data.draw(st.sampled_from([(), (0,)])),
+        batch_size=data.draw(st.integers(1, 4)),
+    )
+    image = noise((2, *shape))
+    whole = blend(image, np.sin, patch, tiling=plan)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(blend_module, "MIN_VOXELS", 1)
+        next_row = 0
+        for rows in blend_rows(image, np.sin, patch, tiling=plan):
+            assert rows.start == next_row or rows.start == rows.stop
+            np.testing.assert_array_equal(rows.values, whole[:, rows.start : rows.stop])
+            next_row = rows.stop
+    assert next_row == shape[0]
+
+
+def test_memory_does_not_grow_with_the_length_of_the_image(monkeypatch):
+    import tracemalloc
+
+    monkeypatch.setattr(blend_module, "MIN_VOXELS", 1)
+
+    def network(tiles):
+        return np.repeat(tiles, 5, axis=1)
+
+    peaks = []
+    for length in (40, 160):
+        image = noise((1, length, 20, 20))
+        tracemalloc.start()
+        for rows in blend_rows(image, network, (16, 16, 16), tiling=TILING):
+            assert rows.values.shape[1] <= 16
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_the_network_sees_only_one_tile_without_content(monkeypatch):
+    seen = []
+
+    def network(tiles):
+        seen.extend(tiles)
+        return np.cumsum(tiles, axis=-1) + np.float32(0.5)
+
+    image = np.full((2, 40, 12), 3, np.float32)
+    image[1] = -1
+    image[:, 30:] = noise((2, 10, 12))
+    plan = tiling(mirror_axes=(1,), pad_values=(0.0, 0.0), batch_size=1)
+    found = blend(image, network, (8, 8), tiling=plan)
+    empty = [tile for tile in seen if (tile == tile[:, :1, :1]).all()]
+    assert len(empty) == 1
+    assert len(seen) > 1
+    monkeypatch.setattr(batches, "MAX_KEPT_BYTES", 0)
+    np.testing.assert_array_equal(found, blend(image, network, (8, 8), tiling=plan))
+    assert len([tile for tile in seen if (tile == tile[:, :1, :1]).all()]) > 2
+
+
+def test_missing_channels_are_never_taken_for_empty_tiles():
+    seen = []
+
+    def network(tiles):
+        seen.extend(tiles)
+        return np.zeros(tiles.shape, np.float32)
+
+    blend(np.full((1, 20), np.nan, np.float32), network, (5,), tiling=tiling(batch_size=1))
+    assert len(seen) > 1

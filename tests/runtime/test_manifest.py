@@ -87,6 +87,14 @@ def test_a_manifest_survives_json():
     assert parse_manifest(manifest.to_json()) == manifest
 
 
+def test_a_manifest_from_before_the_choices_decides_as_it_did():
+    content = json.loads(make_manifest().to_json())
+    for name in ("offsets", "smallest"):
+        del content[name]
+    manifest = parse_manifest(json.dumps(content))
+    assert (manifest.offsets, manifest.smallest) == ((), ())
+
+
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
@@ -143,6 +151,9 @@ def test_all_problems_are_told_at_once():
         (lambda m: first(m)["recipe"]["channels"][0].update(std=0), "channels[0].std"),
         (lambda m: first(m)["recipe"]["channels"][0].update(lower=2, upper=1), "lower below"),
         (lambda m: m["postprocessing"][0].update(classes=[2]), "postprocessing[0].classes"),
+        (lambda m: m.update(offsets=[0.5]), "offsets: expected none, or 2"),
+        (lambda m: m.update(smallest=[{"class_index": 0, "size": 1.0}]), "smallest[0]: expected"),
+        (lambda m: m.update(smallest=[{"class_index": 1, "size": 0}]), "smallest[0]: expected"),
         (lambda m: m["files"].pop(), "is not listed"),
         (lambda m: m["files"][0].update(sha256="x"), "SHA-256"),
         (lambda m: first(m).update(onnx="../other.onnx"), "names inside the artifact"),

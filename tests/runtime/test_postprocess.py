@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from autoseg.runtime.postprocess import apply_steps
-from autoseg.runtime.recipe import KeepLargest
+from autoseg.runtime.postprocess import apply_steps, remove_small
+from autoseg.runtime.recipe import KeepLargest, SmallestObject
 
 MAPS = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=3), elements=st.integers(0, 2))
 
@@ -49,3 +49,17 @@ def test_a_single_component_is_left_and_other_classes_stay(labels):
     assert components.max() <= 1
     assert ((out == 2) == (labels == 2)).all()
     assert not (out == 1)[labels != 1].any()
+
+
+def test_smaller_objects_vanish_and_one_of_just_the_size_stays():
+    labels = np.array([[1, 1, 0, 1], [0, 0, 0, 0], [2, 0, 1, 1]])
+    smallest = (SmallestObject(class_index=1, size=0.6),)
+    out = remove_small(labels, smallest, voxel_size=0.3)
+    assert out.tolist() == [[1, 1, 0, 0], [0, 0, 0, 0], [2, 0, 1, 1]]
+    assert labels[0, 3] == 1
+
+
+def test_what_holds_no_small_object_is_returned_as_it_is():
+    labels = np.ones((3, 3), np.uint8)
+    assert remove_small(labels, (SmallestObject(class_index=1, size=9.0),), 1.0) is labels
+    assert remove_small(labels, (SmallestObject(class_index=2, size=9.0),), 1.0) is labels

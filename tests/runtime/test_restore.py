@@ -132,3 +132,29 @@ def test_outside_the_box_no_region_is_likely():
     chances = restore_probabilities(np.full((2, 1, 2), 9, np.float32), placement, "regions")
     assert not chances[..., [0, 3]].any()
     assert (chances[..., 1:3] > 0.99).all()
+
+
+def test_offsets_are_added_before_classes_are_compared():
+    place = placement()
+    logits = smooth_logits(3, place.prepared_shape)
+    by = (0.0, 2.0, -1.0)
+    shifted = logits + np.reshape(by, (3, 1, 1, 1)).astype(np.float32)
+    labels = restore_labels(logits, place, offsets=by)
+    assert (labels == restore_labels(shifted, place)).mean() > 0.9999
+    assert (labels != restore_labels(logits, place)).any()
+    chances = restore_probabilities(logits, place)
+    assert (decide_labels(chances, "largest", by) == labels).mean() > 0.99
+
+
+def test_offsets_move_the_threshold_of_each_region():
+    logits = np.array([[[-0.5, 0.5, 3.0]], [[-0.5, -0.5, 0.2]]], np.float32)
+    place = placement(
+        image_shape=(1, 3),
+        transpose=(0, 1),
+        box=((0, 1), (0, 3)),
+        prepared_shape=(1, 3),
+    )
+    assert restore_labels(logits, place, "regions").tolist() == [[0, 1, 2]]
+    assert restore_labels(logits, place, "regions", (1.0, -0.3)).tolist() == [[1, 1, 1]]
+    chances = restore_probabilities(logits, place, "regions")
+    assert decide_labels(chances, "regions", (1.0, -0.3)).tolist() == [[1, 1, 1]]

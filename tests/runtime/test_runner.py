@@ -14,16 +14,17 @@ from onnx import TensorProto, helper
 
 from autoseg.cli.main import main as autoseg
 from autoseg.export.bundle import copy_runtime, list_files
-from autoseg.runtime import runner
+from autoseg.runtime import governor, nifti_header, runner
 from autoseg.runtime.cases import find_cases, refuse_missing
-from autoseg.runtime.command import main
+from autoseg.runtime.command import main, parse_size
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
 from autoseg.runtime.manifest import Configuration, Manifest, Timing, Verification
 from autoseg.runtime.model import ACCURATE, FAST, Effort, Model, make_tiling, open_onnx
 from autoseg.runtime.provenance import RECORD
-from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe
+from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe, SmallestObject
 from autoseg.runtime.runner import PredictOptions, predict_files
+from autoseg.runtime.scratch import OnDisk
 
 SHAPE = (9, 12, 10)
 GEOMETRY = Geometry(
@@ -227,6 +228,33 @@ def test_post_processing_of_the_manifest_is_applied(tmp_path):
     labels = Model(folder).predict_image(Image(array, GEOMETRY)).labels
     assert labels[3, 3, 3] == 7
     assert labels[8, 11, 9] == 0
+
+
+def test_offsets_move_the_border_of_one_network_and_of_several(tmp_path):
+    image = Image(draw(1), GEOMETRY)
+    sizes = []
+    for number, names in enumerate((("3d_fullres",), ("3d_fullres", "3d_lowres"))):
+        for offset in (-1.0, 0.0, 1.0):
+            folder = tmp_path / f"model {number} {offset}"
+            write_artifact(folder, names=names, offsets=(0.0, offset))
+            labels = Model(folder).predict_image(image).labels
+            sizes.append(int((labels == 7).sum()))
+    assert sizes[0] < sizes[1] < sizes[2]
+    np.testing.assert_allclose(sizes[:3], sizes[3:], atol=3)  # half precision moves few voxels
+
+
+def test_small_objects_of_the_manifest_are_removed_by_their_size_in_space(tmp_path):
+    array = np.ones((1, *SHAPE), dtype=np.float32)
+    array[0, 2:5, 2:5, 2:5] = 9
+    array[0, 8, 11, 9] = 9
+    image = Image(array, GEOMETRY)
+    voxel = float(np.prod(GEOMETRY.spacing))
+    for size, is_kept in ((voxel, True), (1.5 * voxel, False)):
+        folder = tmp_path / f"model {size}"
+        write_artifact(folder, smallest=(SmallestObject(class_index=1, size=size),))
+        labels = Model(folder).predict_image(image).labels
+        assert labels[3, 3, 3] == 7
+        assert (labels[8, 11, 9] == 7) == is_kept
 
 
 def test_effort_sets_overlap_and_mirroring(artifact):
@@ -485,12 +513,66 @@ def test_an_output_folder_that_cannot_be_made_is_told(artifact, images, tmp_path
 
 
 def test_a_file_in_place_of_the_output_folder_is_told(artifact, images, tmp_path):
-    file = tmp_path / "case.nii.gz"
+    file = tmp_path / "case.txt"
     file.write_bytes(b"")
     with pytest.raises(AutosegError, match="is a file") as caught:
         predict(artifact, [images], file)
     assert str(tmp_path / "case_labels") in caught.value.fix
     assert predict(artifact, [images], tmp_path / "case_labels").exit_code == 0
+
+
+def test_the_labels_of_one_image_get_the_name_that_is_given(artifact, images, tmp_path):
+    image, file = images / "Fall ä 1_0000.nii.gz", tmp_path / "out" / "one.nii"
+    summary = predict(artifact, [image], file, probabilities=True)
+    assert summary.outcomes[0].output == file
+    assert file.is_file()
+    np.testing.assert_array_equal(read_labels(file).array[0], expected_labels(draw(1)))
+    made = {path.name for path in file.parent.iterdir()}
+    assert made == {"one.nii", "one_probabilities.nii", RECORD}
+    assert predict(artifact, [image], file, probabilities=True).count("skipped") == 1
+
+
+def test_one_file_for_several_images_is_refused_with_a_folder_that_works(
+    artifact, images, tmp_path
+):
+    file = tmp_path / "one.nii.gz"
+    with pytest.raises(AutosegError, match="2 images") as caught:
+        predict(artifact, [images], file)
+    assert not file.exists()
+    folder = Path(caught.value.fix.rpartition(" ")[2])
+    assert predict(artifact, [images], folder).exit_code == 0
+
+
+def test_a_file_that_cannot_hold_the_labels_is_refused(artifact, images, tmp_path):
+    image = images / "Fall ä 1_0000.nii.gz"
+    with pytest.raises(AutosegError, match="the same kind") as caught:
+        predict(artifact, [image], tmp_path / "one.png")
+    assert "ends in .nii.gz" in caught.value.fix
+    assert list(tmp_path.glob("one*")) == []
+
+
+def test_a_file_of_labels_that_is_there_is_not_replaced_unasked(artifact, images, tmp_path):
+    image, file = images / "Fall ä 1_0000.nii.gz", tmp_path / "one.nii.gz"
+    shutil.copy(image, file)
+    before = file.read_bytes()
+    with pytest.raises(AutosegError, match="of unknown origin"):
+        predict(artifact, [image], file)
+    assert file.read_bytes() == before
+    predict(artifact, [image], file, overwrite=True)
+    assert file.read_bytes() != before
+
+
+def test_one_image_is_never_replaced_by_its_labels(artifact, images):
+    image = images / "Fall ä 1_0000.nii.gz"
+    summary = predict(artifact, [image], image, overwrite=True)
+    assert summary.count("failed") == 1
+    assert "would replace the image" in summary.outcomes[0].message
+
+
+def test_a_folder_with_the_name_of_an_image_stays_a_folder(artifact, images, tmp_path):
+    folder = tmp_path / "one.nii.gz"
+    folder.mkdir()
+    assert predict(artifact, [images], folder).count("done") == 2
 
 
 def add_verification(artifact: Path, *, correct: bool) -> None:
@@ -572,3 +654,75 @@ def test_the_copied_runtime_is_the_runtime(tmp_path, repository):
     )
     requirements = (tmp_path / "requirements.txt").read_text().split()
     assert requirements == ["numpy", "scipy", "SimpleITK", "onnxruntime", "pillow"]
+
+
+def test_large_arrays_in_files_change_nothing(artifact, images, tmp_path, monkeypatch):
+    on_disk = []
+    zeros = OnDisk.zeros
+    monkeypatch.setattr(
+        OnDisk, "zeros", lambda self, *place: on_disk.append(place) or zeros(self, *place)
+    )
+    monkeypatch.setattr(governor, "refuse_too_large", lambda *_: None)
+    plain = predict(artifact, [images], tmp_path / "a", probabilities=True)
+    assert plain.count("done") == 2
+    assert on_disk == []
+    assert predict(artifact, [images], tmp_path / "b", probabilities=True, ram=1).count("done") == 2
+    assert len(on_disk) == 4
+    for name in names_in(tmp_path / "a"):
+        first, second = (read_image([tmp_path / place / name]).array for place in "ab")
+        np.testing.assert_array_equal(first, second)
+    assert names_in(tmp_path / "b") == names_in(tmp_path / "a")
+
+
+def test_an_image_too_large_for_the_memory_is_named_and_the_others_are_predicted(
+    artifact, images, tmp_path
+):
+    with (images / "huge_0000.nii").open("wb") as file:
+        file.write(nifti_header.build((1000, 1000, 500), np.dtype(np.uint8), GEOMETRY))
+        file.truncate(file.tell() + 10)  # never read so far
+    summary = predict(artifact, [images], tmp_path / "out", ram=2_000_000_000)
+    assert summary.count("done") == 2
+    assert summary.exit_code == 2
+    told = summary.to_dict()["failed"]["huge"]
+    assert "GB with large arrays in files" in told
+    assert "--ram" in told
+
+
+@pytest.mark.parametrize("where", ["reading", "predicting"])
+def test_memory_that_runs_out_stops_one_case_only(artifact, images, tmp_path, monkeypatch, where):
+    calls = []
+
+    def fail_once(real):
+        def wrapped(*words, **options):
+            calls.append(where)
+            if len(calls) == 1:
+                raise MemoryError
+            return real(*words, **options)
+
+        return wrapped
+
+    name = "prepare" if where == "reading" else "predict_prepared"
+    monkeypatch.setattr(Model, name, fail_once(getattr(Model, name)))
+    summary = predict(artifact, [images], tmp_path / "out")
+    assert (summary.count("failed"), summary.count("done")) == (1, 1)
+    (told,) = summary.to_dict()["failed"].values()
+    assert "not enough memory" in told
+    assert "GB were expected" in told
+
+
+@pytest.mark.parametrize(("text", "size"), [("8GB", 8 * 10**9), ("1.5GiB", 3 * 2**29)])
+def test_sizes_are_read_as_users_write_them(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["8", "GB", "-1GB", "8TBs", "lots"])
+def test_what_is_no_size_is_refused(artifact, text, capsys):
+    with pytest.raises(SystemExit):
+        main(artifact, ["a.nii.gz", "out", f"--ram={text}"])
+    assert "--ram" in capsys.readouterr().err
+
+
+def test_ram_is_an_option_of_both_commands(artifact, images, tmp_path):
+    words = [str(images), "-o", str(tmp_path / "a"), "--ram", "100GB"]
+    assert autoseg(["predict", str(artifact), *words]) == 0
+    assert main(artifact, [str(images), str(tmp_path / "b"), "--ram", "1MB"]) == 2
