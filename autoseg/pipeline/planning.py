@@ -150,9 +150,11 @@ def make_plan(
         superseded=superseded,
         spec_file=chosen.file if examined.spec == chosen.spec else workspace.spec,
     )
+    is_exported = options.export_nnunet or workspace.nnunet_plans.exists()
+    workspace.nnunet_plans.unlink(missing_ok=True)  # it never is of another plan than plan.json
     _write(outcome)
     load_run(workspace, plan, options.command, machine)
-    if options.export_nnunet:
+    if is_exported:
         write_text(workspace.nnunet_plans, nnunet_json(plan, fingerprint))
     if not options.preview_augmentation:
         return outcome

@@ -40,7 +40,8 @@ TIMED_FRACTION = 0.01
 """Largest part of the budget that timing the chosen execution may take."""
 MAX_TIMED_S = 10.0
 OPTIMISM = 25.0
-"""Percentile of the measured seconds a step. Steps can be taken away later but not added."""
+"""Percentile of the measured seconds a step: other programs slow some of them. Checks on the way
+take steps away that turn out not to fit, and add some where many more do."""
 USED_FRACTION = 0.97
 """Part of the time that steps are planned for; the rest is for checkpoints."""
 

@@ -52,6 +52,15 @@ def test_a_slower_moment_of_the_machine_does_not_change_the_plan(spheres, tmp_pa
     assert plans[0] == plans[1]
 
 
+def test_an_exported_plan_for_nnunet_follows_the_next_plan(spheres, tmp_path):
+    options = PlanOptions(dataset=spheres, workspace=tmp_path / "w", planner="nnunet")
+    place = make_plan(replace(options, export_nnunet=True)).workspace
+    batch = ("3d_fullres.batch_size=3",)
+    changed = make_plan(replace(options, overrides=batch)).plan
+    exported = json.loads(place.nnunet_plans.read_text())["configurations"]["3d_fullres"]
+    assert exported["batch_size"] == changed.configuration("3d_fullres").batch_size == 3
+
+
 def test_the_best_speed_of_a_machine_is_remembered(tmp_path):
     machine, path = measure_machine(), tmp_path / "cache" / "machine.json"
     slow, fast = machine.revised(flops=1e10), machine.revised(flops=1e11)
