@@ -1,10 +1,10 @@
-"""What keeping only the largest component would do to a case, counted without doing it.
+"""What keeping only the largest component would do to cases, counted without doing it.
 
 Two rules exist: of all foreground together keep the largest component, and of one class keep its
 largest. They can follow each other, so a class can end in four ways; each case is counted once in
 all four, and every choice of rules is then arithmetic on the counts.
 
-Letters in shapes: N cases, V ways, K foreground classes, S spatial axes.
+Letters in shapes: N cases, V ways, K foreground classes, O objects of a class in a case.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-WAYS = ("as predicted", "foreground", "class", "foreground, then class")
+from autoseg.ensemble.objects import CaseObjects, Objects
+
+FOREGROUND, CLASS = 1, 2
+"""A way is the sum of the rules that are used."""
+WAYS = range(4)
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,8 @@ class Rules:
 
     @property
     def ways(self) -> list[int]:
-        """Index into `WAYS` of each foreground class."""
-        return [int(self.foreground) + 2 * int(kept) for kept in self.classes]
+        """The way in which each foreground class ends."""
+        return [FOREGROUND * self.foreground + CLASS * kept for kept in self.classes]
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ class Counts:
     overlap: NDArray[np.int64]
     """(N, V, K) right voxels."""
     predicted: NDArray[np.int64]
-    """(N, V, K)."""
+    """(N, V, K) voxels where the reference is known."""
     reference: NDArray[np.int64]
     """(N, K)."""
 
@@ -51,56 +54,20 @@ class Counts:
         return table if cases is None else table[cases]
 
 
-def stack_counts(counts: Sequence[Counts]) -> Counts:
-    """Return the counts of several cases as one."""
-    return Counts(
-        np.concatenate([item.overlap for item in counts]),
-        np.concatenate([item.predicted for item in counts]),
-        np.concatenate([item.reference for item in counts]),
-    )
-
-
-def count_case(
-    prediction: NDArray[np.integer], reference: NDArray[np.integer], num_classes: int
-) -> Counts:
-    """Return the counts of one case: class indices (*S), negative in the reference is ignored."""
-    known = reference >= 0
-    truth = np.where(known, reference, 0)
-    shape = (1, len(WAYS), num_classes - 1)
+def count_ways(cases: Sequence[CaseObjects]) -> Counts:
+    """Return the counts of some cases, one at least."""
+    shape = (len(cases), len(WAYS), len(cases[0].classes))
     overlap, predicted = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-    largest = _largest(prediction > 0)
-    for index in range(1, num_classes):
-        own = prediction == index
-        kept = own & largest
-        for way, mask in enumerate((own, kept, _largest(own), _largest(kept))):
-            counted = mask & known
-            predicted[0, way, index - 1] = counted.sum()
-            overlap[0, way, index - 1] = (truth[counted] == index).sum()
-    sizes = np.bincount(truth.reshape(-1), minlength=num_classes)[1:num_classes]
-    return Counts(overlap, predicted, sizes[None])
+    for number, case in enumerate(cases):
+        for index, objects in enumerate(case.classes):
+            for way in WAYS:
+                stays = staying(objects, way)
+                predicted[number, way, index] = objects.counted[stays].sum()
+                overlap[number, way, index] = objects.overlap[stays].sum()
+    return Counts(overlap, predicted, np.array([case.reference for case in cases]))
 
 
-def _largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest component (joined by faces); the first of equals, as when predicting."""
-    boxes = ndimage.find_objects(mask.view(np.int8))
-    if not boxes:
-        return mask
-    components, count = components_of(mask[boxes[0]])
-    if count == 1:
-        return mask
-    sizes = np.bincount(components.reshape(-1))
-    sizes[0] = 0
-    kept = np.zeros_like(mask)
-    kept[boxes[0]] = components == sizes.argmax()
-    return kept
-
-
-def components_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
-    """Return the number of each voxel's component (joined by faces), 0 outside, and how many."""
-    import cc3d
-
-    inside = mask if mask.ndim > 1 else mask[None]  # cc3d knows no single axis
-    components, count = cc3d.connected_components(
-        inside, connectivity=4 if inside.ndim == 2 else 6, return_N=True
-    )
-    return components.reshape(mask.shape), count
+def staying(objects: Objects, way: int) -> NDArray[np.bool_]:
+    """Return which objects (O,) of a class stay."""
+    stays = objects.in_largest if way & FOREGROUND else np.ones(len(objects.sizes), dtype=bool)
+    return objects.largest_of(stays) if way & CLASS else stays

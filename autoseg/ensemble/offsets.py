@@ -9,6 +9,7 @@ compared; with two classes that is another threshold than 0.5.
 Letters in shapes: N cases, K foreground classes, B offsets, S image axes.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,6 +37,8 @@ MIN_GAIN = 0.0005
 """Costs nothing when predicting, but less is no reason to differ from what training learnt."""
 LEAST_CHANCE = 1e-7
 """Stands for 0 in logarithms."""
+NEAR = 0.99 * math.exp(-max(OFFSETS))
+"""Part of the largest probability below which no offset makes a class win."""
 
 Offsets = tuple[float, ...]
 
@@ -67,33 +70,38 @@ def count_offsets(source: Source, loaded: Loaded, members: Sequence[Member]) -> 
     """Return (K, B) Dice of each class where it alone has an offset; NaN where nothing counts.
 
     A class wins where its log-probability is above the largest of the others, so its voxels under
-    all offsets follow from how far above it is.
+    all offsets follow from how far above it is. Most voxels are too far below for any of them.
     """
     chances = loaded.probabilities(members)
     highest, second, winner = _two_largest(chances)
-    known = loaded.reference >= 0
+    reference = loaded.reference
+    needed = np.where(reference >= 0, highest * NEAR, np.inf).astype(np.float32)
     annotated = known_classes(loaded.place.case, source.plan.labels)
+    sizes = np.bincount(reference[reference >= 0], minlength=len(chances))
     table = np.full((len(chances) - 1, len(OFFSETS)), np.nan)
-    for index in range(1, len(chances)):
-        if not annotated[index]:
-            continue
-        rest = np.where(winner == index, second, highest)
-        margin = _log(chances[index])
-        margin -= _log(rest)
-        right = loaded.reference == index
-        table[index - 1] = _threshold_dice(margin[known], right[known])
+    for index in np.flatnonzero(annotated)[1:]:
+        values = chances[index].astype(np.float32)
+        near = values > needed
+        rest = np.where(winner[near] == index, second[near], highest[near])
+        margin = _log(values[near]) - _log(rest)
+        table[index - 1] = _threshold_dice(margin, reference[near] == index, int(sizes[index]))
     return table
 
 
-def _threshold_dice(margin: NDArray[np.float32], right: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return (B,) Dice of the voxels whose margin is above minus the offset."""
+def _threshold_dice(
+    margin: NDArray[np.float32], right: NDArray[np.bool_], size: int
+) -> NDArray[np.float64]:
+    """Return (B,) Dice of the voxels whose margin is above minus the offset.
+
+    `right` says of each whether it is one of the `size` voxels of the class.
+    """
     order = np.argsort(OFFSETS)[::-1]
     edges = -np.array(OFFSETS)[order]  # rising
-    place = np.searchsorted(edges, margin.ravel(), side="left")  # edges that the margin is above
-    size = len(edges) + 1
-    predicted = np.bincount(place, minlength=size)[::-1].cumsum()[::-1][1:]
-    overlap = np.bincount(place[right.ravel()], minlength=size)[::-1].cumsum()[::-1][1:]
-    total = predicted + right.sum()
+    place = np.searchsorted(edges, margin, side="left")  # edges that the margin is above
+    bins = len(edges) + 1
+    predicted = np.bincount(place, minlength=bins)[::-1].cumsum()[::-1][1:]
+    overlap = np.bincount(place[right], minlength=bins)[::-1].cumsum()[::-1][1:]
+    total = predicted + size
     found = np.where(total > 0, 2 * overlap / np.maximum(total, 1), np.nan)
     table = np.empty(len(OFFSETS))
     table[order] = found
@@ -129,13 +137,12 @@ def _tables(
     rows = []
     loaded_places = load_places(source, places, "the judgement of thresholds")
     for loaded, others in zip(loaded_places, by_case or [()] * len(places), strict=True):
+        options = list({(), best, others})
         dice = {
             offsets: class_dice(
-                as_judged(source, loaded, loaded.labels(members, offsets)),
-                loaded.reference,
-                source.num_classes,
+                as_judged(source, loaded, labels), loaded.reference, source.num_classes
             )
-            for offsets in {(), best, others}
+            for offsets, labels in zip(options, loaded.labels_with(members, options), strict=True)
         }
         cross_fitted = dice[others] if by_case else np.full_like(dice[()], np.nan)
         rows.append((dice[()], dice[best], cross_fitted))
@@ -144,21 +151,21 @@ def _tables(
 
 def _two_largest(
     chances: NDArray[np.floating],
-) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.int32]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
     """Return the largest and the second largest probability (*S), and whose is the largest."""
-    highest = chances[0].copy()
+    highest = chances[0].astype(np.float32)
     second = np.zeros_like(highest)
     winner = np.zeros(highest.shape, dtype=np.int32)
-    for index, values in enumerate(chances[1:], start=1):
-        wins = values > highest
-        second = np.where(wins, highest, np.maximum(second, values))
-        winner[wins] = index
+    for index, half in enumerate(chances[1:], start=1):
+        values = half.astype(np.float32)
+        winner[values > highest] = index
+        np.maximum(second, np.minimum(values, highest), out=second)
         np.maximum(highest, values, out=highest)
     return highest, second, winner
 
 
-def _log(chances: NDArray[np.floating]) -> NDArray[np.float32]:
-    return np.log(np.maximum(chances.astype(np.float32), LEAST_CHANCE))
+def _log(chances: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.log(np.maximum(chances, np.float32(LEAST_CHANCE)))
 
 
 def in_words(offsets: Offsets, names: Sequence[str]) -> str:

@@ -6,33 +6,23 @@ decided is too hopeful, so the gain is also given cross-fitted: each case after 
 others chose.
 """
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from autoseg.dataset.annotated import without_unknown
-from autoseg.dataset.case import read_classes
-from autoseg.dataset.dataset import Case
-from autoseg.dataset.label_values import to_classes
-from autoseg.ensemble.choose import Ensemble, Member
-from autoseg.ensemble.largest import Counts, Rules, count_case, stack_counts
+from autoseg.ensemble.choose import Ensemble
+from autoseg.ensemble.evidence import gather_evidence
+from autoseg.ensemble.largest import Counts, Rules, count_ways
 from autoseg.ensemble.offsets import Offsets
-from autoseg.ensemble.predictions import find_predictions
-from autoseg.ensemble.small import CaseObjects, choose_sizes, count_objects
-from autoseg.ensemble.stored import Source, as_judged, find_places, load_places
-from autoseg.ensemble.tried import MIN_CASES, Grouping, Tried, group_cases, held_out
-from autoseg.errors import WorkspaceError
+from autoseg.ensemble.small import choose_sizes
+from autoseg.ensemble.stored import Source
+from autoseg.ensemble.tried import MIN_CASES, Grouping, Tried, group_cases, held_out, mean_dice
 from autoseg.evaluate.statistics import defined_mean, number_or_none
 from autoseg.plan.plan import Plan
 from autoseg.record import Record, autoseg_version
-from autoseg.runtime.images import read_labels
 from autoseg.runtime.recipe import KeepLargest, SmallestObject
-from autoseg.train.records import FoldResult
-from autoseg.workspace import FoldFolder
 
 MIN_GAIN = 1e-9
 """A smaller rise of the Dice is rounding."""
@@ -101,16 +91,12 @@ def choose_postprocessing(
     """
     plan, members = source.plan, ensemble.members
     name = " + ".join(member.configuration for member in members)
-    evidence = _gather(source, members, offsets)
+    evidence = gather_evidence(source, members, offsets)
     if evidence is None:
         return _undecided(plan, name).revised(offsets=offsets, tried=tried)
-    counts, names = evidence.counts, plan.labels.names[1:]
+    counts, names = count_ways(evidence.objects), plan.labels.names[1:]
     rules, trials = decide(counts, names)
-    nothing = Rules(foreground=False, classes=(False,) * len(names))
     groups, cross_fitting = group_cases(evidence.folds, evidence.patients, plan.seed)
-    tables = (counts.dice(nothing), counts.dice(rules), cross_fit(counts, groups))
-    by_class = [[number_or_none(value) for value in defined_mean(table)] for table in tables]
-    overall = [number_or_none(defined_mean(defined_mean(table))) for table in tables]
     smallest, sizes = choose_sizes(
         evidence.objects,
         rules,
@@ -126,18 +112,27 @@ def choose_postprocessing(
         steps=to_steps(rules),
         num_cases=len(evidence.folds),
         trials=trials,
-        dice=overall[0],
-        dice_in_sample=overall[1],
-        dice_cross_fitted=overall[2],
+        **_dice_by_rules(counts, rules, groups),
         cross_fitting=cross_fitting,
-        class_dice=tuple(by_class[0]),
-        class_dice_in_sample=tuple(by_class[1]),
-        class_dice_cross_fitted=tuple(by_class[2]),
         reason=_reason(trials),
         offsets=offsets,
         smallest=smallest,
         tried=(*tried, sizes),
     )
+
+
+def _dice_by_rules(counts: Counts, rules: Rules, groups: NDArray[np.integer]) -> dict[str, Any]:
+    """Return the Dice of all classes and of each: without the rules, with them, cross-fitted."""
+    nothing = Rules(foreground=False, classes=(False,) * len(rules.classes))
+    tables = {
+        "dice": counts.dice(nothing),
+        "dice_in_sample": counts.dice(rules),
+        "dice_cross_fitted": cross_fit(counts, groups),
+    }
+    found: dict[str, Any] = {name: mean_dice(table) for name, table in tables.items()}
+    for name, table in tables.items():
+        found[f"class_{name}"] = tuple(number_or_none(value) for value in defined_mean(table))
+    return found
 
 
 def decide(
@@ -173,86 +168,10 @@ def cross_fit(counts: Counts, groups: NDArray[np.integer]) -> NDArray[np.float64
     return table
 
 
-@dataclass(frozen=True)
-class _Evidence:
-    """Counts of the out-of-fold cases, and where each comes from."""
-
-    counts: Counts
-    objects: tuple[CaseObjects, ...]
-    folds: tuple[str, ...]
-    patients: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """An out-of-fold case: class indices (*S) that were found, and those that are right."""
-
-    case: Case
-    fold: str
-    found: NDArray
-    reference: NDArray
-    voxel_size: float
-    """Product of the image's spacings."""
-
-
-def _gather(source: Source, members: Sequence[Member], offsets: Offsets) -> _Evidence | None:
-    """Return the counts of all validation cases; None where there are too few to decide."""
-    counts, objects, folds, patients = [], [], [], []
-    num_classes = source.num_classes
-    for item in _predicted(source, members, offsets):
-        counts.append(count_case(item.found, item.reference, num_classes))
-        objects.append(count_objects(item.found, item.reference, num_classes, item.voxel_size))
-        folds.append(item.fold)
-        patients.append(item.case.group)
-    if len(counts) < MIN_CASES:
-        return None
-    return _Evidence(stack_counts(counts), tuple(objects), tuple(folds), tuple(patients))
-
-
-def _predicted(source: Source, members: Sequence[Member], offsets: Offsets) -> Iterator[_Predicted]:
-    """Yield the out-of-fold cases as the ensemble labels them.
-
-    As validation has written them; where classes are decided otherwise, from what is stored.
-    """
-    if len(members) == 1 and not offsets:
-        yield from _written(source, members[0])
-        return
-    places = find_places(source, members)
-    for loaded in load_places(source, places, "the choice of post-processing"):
-        found = as_judged(source, loaded, loaded.labels(members, offsets))
-        place, size = loaded.place, loaded.voxel_size
-        yield _Predicted(place.case, place.fold, found, loaded.reference, size)
-
-
-def _written(source: Source, member: Member) -> Iterator[_Predicted]:
-    labels = source.plan.labels
-    for fold in member.folds:
-        folder = source.workspace.fold(member.configuration, fold)
-        predictions = find_predictions(folder)
-        for score in FoldResult.load(folder.result).scores:
-            source.listeners.stop_if_asked("the choice of post-processing")
-            case = source.cases[score.case_id]
-            path = predictions.get(case.id)
-            if path is None:
-                raise _missing(case.id, folder)
-            image = read_labels(path)
-            found = without_unknown(to_classes(image.array[0], labels), case, labels, fill=0)
-            size = math.prod(image.geometry.spacing)
-            yield _Predicted(case, fold, found, read_classes(source.dataset, case), size)
-
-
 def _size_unit(plan: Plan) -> str:
     """Return the unit of sizes: of areas or volumes."""
     dimensions = len(plan.configurations[0].recipe.transpose)
     return plan.unit if dimensions == 1 else f"{plan.unit}{dimensions}"
-
-
-def _missing(case_id: str, folder: FoldFolder) -> WorkspaceError:
-    return WorkspaceError(
-        found=f"no prediction of case {case_id} in {folder.validation}",
-        expected="one label map of each validation case",
-        fix=f"delete {folder.result} and run `autoseg train` again",
-    )
 
 
 def to_steps(rules: Rules) -> tuple[KeepLargest, ...]:

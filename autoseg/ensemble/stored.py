@@ -3,7 +3,7 @@
 Letters in shapes: K classes, S image axes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -73,22 +73,33 @@ class Loaded:
         """Return the members' weighted mean probabilities (K, *S), as the artifact makes them."""
         if len(members) == 1:
             return self._chances(members[0].configuration)
-        total = None
+        first = self._chances(members[0].configuration)
+        total = np.zeros(first.shape, dtype=np.float32)
+        part = np.empty(first.shape[1:], dtype=np.float32)
         for member in members:
             chances = self._chances(member.configuration)
-            if total is None:
-                total = np.zeros(chances.shape, dtype=np.float32)
             for target, values in zip(total, chances, strict=True):
-                target += member.weight * values
-        assert total is not None  # there is a member
+                # In float32 as in the artifact; in float16 it would be rounded, and slow.
+                target += np.multiply(values, np.float32(member.weight), out=part)
         return total
 
     def labels(self, members: Sequence[Member], offsets: Sequence[float] = ()) -> NDArray:
         """Return the class indices (*S) that the artifact gives."""
+        return next(self.labels_with(members, [offsets]))
+
+    def labels_with(
+        self, members: Sequence[Member], options: Iterable[Sequence[float]]
+    ) -> Iterator[NDArray]:
+        """Yield the class indices (*S) that the artifact gives with each of some offsets."""
         if len(members) == 1:
             case = self.stored[members[0].configuration]
-            return restore_labels(case.logits, case.placement, offsets=offsets)
-        return decide_labels(self.probabilities(members), "largest", offsets)
+            logits = case.logits
+            for offsets in options:
+                yield restore_labels(logits, case.placement, offsets=offsets)
+            return
+        chances = self.probabilities(members)
+        for offsets in options:
+            yield decide_labels(chances, "largest", offsets)
 
     def _chances(self, configuration: str) -> NDArray[np.float16]:
         if configuration not in self.chances:

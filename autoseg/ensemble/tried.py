@@ -4,11 +4,11 @@ A choice is made on some cases and judged on others: every group of cases gets w
 groups chose ("cross-fitted"). It is used where that is better than the planned setting by enough
 to matter and by more than chance makes among the patients. Equal is not better: the plan stays.
 
-Letters in shapes: N cases, K foreground classes, P patients.
+Letters in shapes: N cases, K foreground classes, O options, P patients.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +85,10 @@ def judge(
         The planned setting, in words.
     """
     before, in_sample, cross_fitted = (mean_dice(table) for table in tables)
-    p_value = None
+    p_value, rises = None, False
     if cross_fitted is not None:
-        p_value = signed_rank(by_patient(_case_differences(tables[0], tables[2]), patients))
+        differences = by_patient(case_differences(tables[0], tables[2]), patients)
+        p_value, rises = signed_rank(differences), differences.mean() > 0
     found = Tried(
         name=name,
         planned=planned,
@@ -99,11 +100,50 @@ def judge(
         p_value=p_value,
         reason="",
     )
-    gain = found.gain
-    is_better = gain is not None and gain >= min_gain and p_value is not None and p_value < LEVEL
-    return found.revised(
-        used=is_better and best != planned, reason=_reason(found, min_gain, is_better=is_better)
+    return found.revised(**_verdict(found, min_gain, rises=rises))
+
+
+def judge_options(
+    name: str,
+    table: NDArray[np.float64],
+    folds: Sequence[str],
+    patients: Sequence[str],
+    *,
+    options: Sequence[str],
+    min_gain: float,
+    seed: int,
+) -> tuple[int, Tried]:
+    """Return the option with the highest mean of (N, O, K) Dice, and whether it is used.
+
+    Parameters
+    ----------
+    options
+        The O options in words; the first is the planned one, which stays among equals.
+    """
+    groups, _ = group_cases(folds, patients, seed)
+    cross_fitted = np.full(table[:, 0].shape, np.nan)
+    for choose, judged in held_out(groups):
+        cross_fitted[judged] = table[judged, _best(table[choose])]
+    best = _best(table)
+    tried = judge(
+        name,
+        (table[:, 0], table[:, best], cross_fitted),
+        patients,
+        planned=options[0],
+        best=options[best],
+        min_gain=min_gain,
     )
+    return best, tried
+
+
+def _best(table: NDArray[np.float64]) -> int:
+    """Return the option with the highest mean of (N, O, K) Dice, of equal ones the first."""
+    means = [float(defined_mean(defined_mean(table[:, index]))) for index in range(table.shape[1])]
+    best = 0
+    for index, value in enumerate(means):
+        if value > means[best] + TIE:
+            best = index
+    return best
 
 
 def undecided(name: str, num_cases: int, reason: str) -> Tried:
@@ -154,16 +194,31 @@ def group_cases(
 ) -> tuple[NDArray[np.integer], Grouping]:
     """Return the group of each case for cross-fitting; patients are never divided.
 
-    The groups are the folds; with a single fold its patients in two halves.
+    The groups are the folds, those that share patients (as folds by site may) joined; where that
+    leaves one, its patients in two halves.
     """
-    if len(set(folds)) > 1:
-        return np.unique(folds, return_inverse=True)[1], "folds"
+    groups = _joined(folds, patients)
+    if groups.any():
+        return groups, "folds"
     names = sorted(set(patients))
     if len(names) < 2:
         return np.zeros(len(patients), int), "none"
     order = stream(seed, "postprocessing", "halves").permutation(len(names))
     half = {names[index]: place % 2 for place, index in enumerate(order)}
     return np.array([half[patient] for patient in patients]), "halves"
+
+
+def _joined(folds: Sequence[str], patients: Sequence[str]) -> NDArray[np.integer]:
+    """Return a number for the fold of each case, from 0, the same for folds that share patients."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    _, fold = np.unique(folds, return_inverse=True)
+    names, patient = np.unique(patients, return_inverse=True)
+    size = fold.max(initial=-1) + 1 + len(names)
+    links = np.ones(len(fold)), (fold, size - 1 - patient)
+    _, parts = connected_components(coo_matrix(links, shape=(size, size)))
+    return np.unique(parts[fold], return_inverse=True)[1]
 
 
 def by_patient(differences: NDArray[np.float64], patients: Sequence[str]) -> NDArray[np.float64]:
@@ -180,7 +235,7 @@ def mean_dice(table: NDArray[np.float64]) -> float | None:
     return number_or_none(defined_mean(defined_mean(table)))
 
 
-def _case_differences(
+def case_differences(
     before: NDArray[np.float64], after: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return (N,) means over classes of after minus before; NaN where no class counts in either.
@@ -194,16 +249,23 @@ def _case_differences(
     return np.where(counts.any(axis=1), means, np.nan).astype(np.float64)
 
 
-def _reason(found: Tried, min_gain: float, *, is_better: bool) -> str:
+def _verdict(found: Tried, min_gain: float, *, rises: bool) -> dict[str, Any]:
+    """Return whether a setting is used, and why; `rises`: so does the mean over patients."""
     if found.best == found.planned:
-        return "No other setting is better on these cases: kept as planned."
+        return _kept("No other setting is better on these cases")
     if found.gain is None or found.p_value is None:
-        return "There are no cases that could judge it: kept as planned."
+        return _kept("There are no cases that could judge it")
     p_value = "below 0.001" if found.p_value < 0.001 else f"{found.p_value:.3f}"
     told = f"{found.gain:+.4f} Dice on cases that did not decide, p {p_value}"
     cases = counted(found.num_cases, "case")
-    if is_better:
-        return f"It helps: {told}, {cases}."
     if found.gain < min_gain:
-        return f"It is not worth a change: {told} (at least {min_gain:+.4f}): kept as planned."
-    return f"Chance can make as much: {told}, {cases}: kept as planned."
+        return _kept(f"It is not worth a change: {told} (at least {min_gain:+.4f})")
+    if found.p_value >= LEVEL:
+        return _kept(f"Chance can make as much: {told}, {cases}")
+    if not rises:
+        return _kept(f"The mean over patients falls: {told}, {cases}")
+    return {"used": True, "reason": f"It helps: {told}, {cases}."}
+
+
+def _kept(reason: str) -> dict[str, Any]:
+    return {"used": False, "reason": f"{reason}: kept as planned."}

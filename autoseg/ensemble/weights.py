@@ -10,17 +10,8 @@ from numpy.typing import NDArray
 
 from autoseg.ensemble.choose import ALL, Candidate, Ensemble, Member
 from autoseg.ensemble.stored import Place, Source, as_judged, find_places, load_places
-from autoseg.ensemble.tried import (
-    MIN_CASES,
-    TIE,
-    Tried,
-    group_cases,
-    held_out,
-    judge,
-    undecided,
-)
+from autoseg.ensemble.tried import MIN_CASES, Tried, judge_options, undecided
 from autoseg.evaluate.overlap import count_overlap
-from autoseg.evaluate.statistics import defined_mean
 
 NAME = "weights"
 SHARES = (0.25, 0.5, 0.75)
@@ -34,22 +25,24 @@ Mixture = tuple[Member, ...]
 def choose_weights(source: Source, ensemble: Ensemble) -> Ensemble:
     """Return the ensemble, of several configurations where out-of-fold cases say that it pays.
 
-    Judged on the cases that all configurations have predicted unseen and stored.
+    Judged on the cases that all configurations have predicted unseen and stored; one that shares
+    too few such cases with the chosen one is left out.
     """
     chosen = ensemble.members[0]
-    rivals = [
+    others = [
         item
         for item in ensemble.candidates
         if item.dice is not None and item.configuration != chosen.configuration
     ]
-    if not rivals or chosen.folds == (ALL,):
+    if not others or chosen.folds == (ALL,):
         return ensemble
-    places = find_places(source, [chosen, *rivals])
+    rivals = [item for item in others if len(find_places(source, [chosen, item])) >= MIN_CASES]
+    places = find_places(source, [chosen, *rivals]) if rivals else ()
     mixtures = _mixtures(chosen, rivals)
     kept, table = _dice_table(source, places, mixtures)
     if len(kept) < MIN_CASES:
         reason = (
-            f"Fewer than {MIN_CASES} cases have stored probabilities of all configurations: "
+            f"Fewer than {MIN_CASES} cases have stored probabilities of several configurations: "
             "kept as planned."
         )
         return ensemble.revised(tried=(undecided(NAME, len(kept), reason),))
@@ -67,19 +60,14 @@ def decide_weights(
 
     The first mixture is the one that stays where no other is better.
     """
-    patients = [place.case.group for place in places]
-    groups, _ = group_cases([place.fold for place in places], patients, seed)
-    cross_fitted = np.full(table[:, 0].shape, np.nan)
-    for choose, judged in held_out(groups):
-        cross_fitted[judged] = table[judged, _best(table[choose])]
-    best = _best(table)
-    tried = judge(
+    best, tried = judge_options(
         NAME,
-        (table[:, 0], table[:, best], cross_fitted),
-        patients,
-        planned=_in_words(mixtures[0]),
-        best=_in_words(mixtures[best]),
+        table,
+        [place.fold for place in places],
+        [place.case.group for place in places],
+        options=[_in_words(members) for members in mixtures],
         min_gain=MIN_GAIN,
+        seed=seed,
     )
     return mixtures[best], tried
 
@@ -100,16 +88,6 @@ def _mixtures(chosen: Member, rivals: Sequence[Candidate]) -> list[Mixture]:
 
 def _member(candidate: Candidate, weight: float) -> Member:
     return Member(configuration=candidate.configuration, folds=candidate.folds, weight=weight)
-
-
-def _best(table: NDArray[np.float64]) -> int:
-    """Return the mixture with the highest mean Dice, of equal ones the first."""
-    means = [float(defined_mean(defined_mean(table[:, index]))) for index in range(table.shape[1])]
-    best = 0
-    for index, value in enumerate(means):
-        if value > means[best] + TIE:
-            best = index
-    return best
 
 
 def _dice_table(

@@ -159,13 +159,19 @@ def read_stored(folder: FoldFolder, case_id: str, plan_digest: str) -> StoredCas
     try:
         array = cast("Any", blosc2.ndarray_from_cframe(path.read_bytes()))
         about = json.loads(array.schunk.vlmeta["about"])
-        steps = array[:]
-    except (RuntimeError, ValueError, KeyError):  # cut short, or something else
+        placement = Placement.from_dict(about["placement"])
+        # The shape first: a damaged one may ask for any memory.
+        is_ours = (about["case_id"], about["plan_digest"]) == (case_id, plan_digest)
+        if not is_ours or array.shape[1:] != placement.prepared_shape:
+            return None
+        return StoredCase(case_id, array[:], placement, about["voxel_size"])
+    except (RuntimeError, ValueError, KeyError, TypeError):  # cut short, or something else
         return None
-    if (about["case_id"], about["plan_digest"]) != (case_id, plan_digest):
-        return None
-    placement = Placement.from_dict(about["placement"])
-    return StoredCase(case_id, steps, placement, about["voxel_size"])
+
+
+def forget_case(folder: FoldFolder, case_id: str) -> None:
+    """Remove what is stored of a case: it is of weights that are no more."""
+    _path(folder, case_id).unlink(missing_ok=True)
 
 
 def is_stored(folder: FoldFolder, case_id: str) -> bool:
@@ -176,22 +182,33 @@ def is_stored(folder: FoldFolder, case_id: str) -> bool:
 def to_steps(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Return -log(probability) of logits (K, *S') in steps, without another array of their size.
 
-    A step is `log(1 + x / BEND)` divided so that x = `LOWEST` is the last.
+    A step is `log(1 + x / BEND)` divided so that x = `LOWEST` is the last. The class that wins, of
+    equal ones the first, wins by steps, too: were close ones rounded alike, earlier classes, the
+    background before all, would be found where they are not.
     """
     highest = logits.max(axis=0)
     total = np.zeros_like(highest)
     for values in logits:
         total += np.exp(values - highest)
-    highest += np.log(total, out=total)  # log of the sum of exponentials
-    scale = LAST / math.log1p(LOWEST / BEND)
+    norm = np.log(total, out=total)
+    norm += highest  # log of the sum of exponentials
+    least = _rounded(norm - highest).astype(np.uint8) + np.uint8(1)  # of those before the winner
+    is_before = np.ones(highest.shape, dtype=bool)
     steps = np.empty(logits.shape, dtype=np.uint8)
     for values, target in zip(logits, steps, strict=True):
-        distance = np.clip(highest - values, 0, LOWEST)  # rounding makes some negative
-        distance /= BEND
-        np.log1p(distance, out=distance)
-        distance *= scale
-        target[...] = np.rint(distance, out=distance)
+        target[...] = _rounded(norm - values)
+        is_before &= values < highest
+        np.maximum(target, least * is_before, out=target)
     return steps
+
+
+def _rounded(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return -log(probability) in whole steps, in its place."""
+    np.clip(distance, 0, LOWEST, out=distance)  # rounding makes some negative
+    distance /= BEND
+    np.log1p(distance, out=distance)
+    distance *= LAST / math.log1p(LOWEST / BEND)
+    return np.rint(distance, out=distance)
 
 
 def _compressed(steps: NDArray[np.uint8], about: str) -> bytes:

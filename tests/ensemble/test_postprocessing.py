@@ -1,10 +1,13 @@
 """Keep-largest rules are decided on out-of-fold predictions and reported cross-fitted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from autoseg.ensemble.choose import choose_ensemble
-from autoseg.ensemble.largest import count_case, stack_counts
+from autoseg.ensemble.largest import count_ways
+from autoseg.ensemble.objects import count_objects
 from autoseg.ensemble.postprocessing import (
     PostprocessingChoice,
     choose_postprocessing,
@@ -37,7 +40,8 @@ def split_reference():
 
 
 def counts(*pairs):
-    return stack_counts([count_case(prediction, truth, 3) for truth, prediction in pairs])
+    known = (True,) * 3
+    return count_ways([count_objects(found, truth, known, 1.0) for truth, found in pairs])
 
 
 def test_speckles_are_removed_by_the_rule_for_all_foreground():
@@ -106,6 +110,21 @@ def test_one_patient_cannot_be_cross_fitted(plan, workspace, source, train):
     assert found.dice is not None
     assert found.dice_in_sample is not None
     assert found.dice_in_sample > found.dice
+
+
+def test_classes_that_cases_do_not_annotate_join_objects_as_when_predicting(source, train):
+    truth, found = np.zeros((2, 10, 12, 14), np.int8)
+    truth[1:3, 1:4, 1:5], truth[1:3, 1:4, 8:12] = 1, 1
+    found[:] = truth
+    found[1:3, 1:4, 5:8] = 2  # joins the two; nobody has looked for it
+    found[8, 8, 8:10] = 1
+    result = train("2d", "0", {f"case {i}": (truth, found) for i in range(4)})
+    cases = [case.revised(annotated=("large",)) for case in source.dataset.cases]
+    judged = replace(source, dataset=source.dataset.revised(cases=tuple(cases)))
+    ensemble = choose_ensemble(source.plan, source.workspace, [result])
+    choice = choose_postprocessing(judged, ensemble)
+    assert choice.steps == (KeepLargest(classes=(1, 2)),)
+    assert choice.class_dice_in_sample == (1.0, None)
 
 
 def test_fold_on_all_cases_decides_nothing(plan, workspace, source, train):

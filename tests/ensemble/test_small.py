@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from autoseg.ensemble.largest import Rules
-from autoseg.ensemble.small import choose_sizes, count_objects
+from autoseg.ensemble.objects import count_objects
+from autoseg.ensemble.small import choose_sizes
 from autoseg.ensemble.tried import mean_dice
 from autoseg.ensemble.weights import class_dice
 from autoseg.runtime.postprocess import apply_steps, remove_small
@@ -32,7 +33,7 @@ def speckled(seed):
 
 
 def choose(predictions, rules=NOTHING, voxel_size=0.5):
-    cases = [count_objects(item, truth(), 3, voxel_size) for item in predictions]
+    cases = [count_objects(item, truth(), (True,) * 3, voxel_size) for item in predictions]
     return choose_sizes(
         cases, rules, groups=GROUPS, patients=PATIENTS, names=("large", "small"), unit="mm2"
     )
@@ -72,12 +73,3 @@ def test_objects_outside_the_largest_foreground_are_gone_before():
     kept = [apply_steps(item, (KeepLargest(classes=(1, 2)),)) for item in predictions]
     table = np.array([class_dice(item, truth(), 3) for item in kept])
     assert tried.before == pytest.approx(mean_dice(table))
-
-
-def test_unknown_voxels_do_not_count_but_belong_to_their_object():
-    reference = truth().astype(np.int16)
-    reference[1:6, 8:13] = -1
-    objects = count_objects(truth(), reference, 3, 1.0).classes[0]
-    assert objects.sizes.tolist() == [25, 25]
-    assert sorted(objects.counted.tolist()) == [0, 25]
-    assert sorted(objects.overlap.tolist()) == [0, 25]

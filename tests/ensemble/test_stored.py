@@ -151,6 +151,24 @@ def test_cases_of_all_members_are_found_and_read(plan, source, train, store):
     np.testing.assert_array_equal(loaded.labels(members), restore_labels(logits, placement))
 
 
+def test_probabilities_are_weighted_in_the_precision_of_the_artifact(source, train, store):
+    truth, logits = draw(0, sure=0.5)
+    for configuration, values in {"2d": logits, "3d_fullres": logits[::-1].copy()}.items():
+        train(configuration, "0", {"case 0": (truth, truth)})
+        store(configuration, "0", "case 0", values)
+    members = [
+        Member(configuration=name, folds=("0",), weight=by)
+        for name, by in {"2d": 0.3, "3d_fullres": 0.7}.items()
+    ]
+    (loaded,) = load_places(source, find_places(source, members), "choosing")
+    found = loaded.probabilities(members)
+    parts = [loaded.probabilities([member]).astype(np.float32) for member in members]
+    weighted = [
+        np.float32(member.weight) * part for member, part in zip(members, parts, strict=True)
+    ]
+    np.testing.assert_array_equal(found, weighted[0] + weighted[1])
+
+
 def test_a_stop_is_heard_between_two_cases(source, train, store):
     truth, logits = draw(0)
     train("2d", "0", {"case 0": (truth, truth)})

@@ -43,6 +43,19 @@ def test_many_cases_of_few_patients_prove_nothing():
     assert not judge("weights", given, patients(each=5), best="both", min_gain=0.002).used
 
 
+def test_a_gain_by_which_most_patients_lose_is_not_used():
+    before = np.full((NUM_CASES, 2), 0.8)
+    before[1:, 1] = np.nan  # of a class that one patient has
+    after = before.copy()
+    after[0, 1] = 1.0
+    after[1:, 0] -= 0.02
+    found = judge("weights", (before, after, after), patients(), best="both", min_gain=0.002)
+    assert found.gain is not None
+    assert found.gain > 0.05
+    assert not found.used
+    assert "The mean over patients falls" in found.reason
+
+
 def test_the_planned_setting_is_never_a_change():
     found = judge("weights", tables(0.02, 0.0), patients(), best="as planned", min_gain=0.002)
     assert not found.used
@@ -75,6 +88,22 @@ def test_a_single_fold_is_divided_by_patients():
     assert kind == "halves"
     assert set(groups.tolist()) == {0, 1}
     assert all(len(set(groups[start : start + 2])) == 1 for start in range(0, NUM_CASES, 2))
+
+
+def test_folds_that_share_a_patient_are_one_group():
+    folds = ["0", "0", "1", "1", "2", "2"]
+    shared = ["a", "b", "b", "c", "d", "e"]
+    groups, kind = group_cases(folds, shared, seed=0)
+    assert kind == "folds"
+    assert groups[0] == groups[1] == groups[2] == groups[3] != groups[4] == groups[5]
+
+
+def test_folds_that_all_share_patients_are_divided_by_patients():
+    folds, shared = ["0", "1"] * 4, ["a", "a", "b", "b", "c", "c", "d", "d"]
+    groups, kind = group_cases(folds, shared, seed=0)
+    assert kind == "halves"
+    assert (groups[::2] == groups[1::2]).all()
+    assert set(groups.tolist()) == {0, 1}
 
 
 def test_what_is_no_longer_found_where_nothing_is_counts():

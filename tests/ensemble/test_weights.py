@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.ensemble.choose import choose_ensemble
+from autoseg.ensemble.choose import Candidate, choose_ensemble
 from autoseg.ensemble.weights import choose_weights, class_dice
 
 NUM_CASES = 6
@@ -59,6 +59,18 @@ def test_two_that_err_differently_are_better_together(trained, own_patients):
     assert tried.gain > 0.02
     assert tried.p_value == pytest.approx(2 / 2**NUM_CASES)
     assert "together are better" in found.reason
+
+
+def test_a_configuration_that_has_stored_nothing_leaves_the_others_to_be_judged(
+    trained, own_patients, train
+):
+    ensemble = trained(1.4, 1.4)
+    train("older", "0", {"case 0": (truth(), truth())})
+    older = Candidate(configuration="older", folds=("0",), num_cases=1, dice=0.5)
+    ensemble = ensemble.revised(candidates=(*ensemble.candidates, older))
+    found = choose_weights(own_patients, ensemble)
+    assert [item.weight for item in found.members] == [0.5, 0.5]
+    assert found.tried[0].num_cases == NUM_CASES
 
 
 def test_two_that_err_alike_are_no_better(trained, own_patients):

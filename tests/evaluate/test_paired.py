@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from autoseg.evaluate.paired import FoldScores, by_case, interval, signed_rank
+from autoseg.evaluate.paired import FoldScores, by_case, interval, lower_bound, signed_rank
 from autoseg.seeds import stream
 
 
@@ -48,6 +48,12 @@ def test_signed_rank_is_exact_for_few_cases():
     assert signed_rank(-np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])) == pytest.approx(2 / 2**6)
 
 
+def test_equal_cases_beside_them_make_few_cases_no_better_evidence():
+    few = np.array([0.1, 0.2, 0.3, 0.4, 0.5])
+    for number in (0, 1, 40, 95):
+        assert signed_rank(np.concatenate([few, np.zeros(number)])) == pytest.approx(2 / 2**5)
+
+
 def test_signed_rank_points_where_the_mean_points():
     assert signed_rank(np.array([-0.01, -0.02, -0.03, -0.04, -0.05, -0.06, 5.0])) == 1
 
@@ -62,3 +68,13 @@ def test_case_that_two_folds_hold_out_is_averaged():
     one = FoldScores(("a", "b"), np.array([[0.6, 0.5]]), np.array([[0.5, 0.5]]))
     two = FoldScores(("a",), np.array([[0.8]]), np.array([[0.5]]))
     assert by_case([one, two]) == pytest.approx([0.2, 0.0])
+
+
+def test_a_lower_bound_is_passed_by_the_true_mean_one_time_in_twenty():
+    rng = np.random.default_rng(0)
+    missed = [lower_bound(rng.normal(0.3, 1.0, size=8), 0.95) > 0.3 for _ in range(1000)]
+    assert np.mean(missed) == pytest.approx(0.05, abs=0.02)
+
+
+def test_one_difference_bounds_nothing():
+    assert lower_bound(np.array([0.1]), 0.95) == -np.inf

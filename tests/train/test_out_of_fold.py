@@ -4,14 +4,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from autoseg.errors import WorkspaceError
+from autoseg.network.build import build_network
+from autoseg.network.execution import Execution
+from autoseg.runtime import blend
 from autoseg.runtime.prepare import Placement
 from autoseg.runtime.restore import restore_labels
-from autoseg.train import out_of_fold
+from autoseg.train import out_of_fold, validation
 from autoseg.train.fold import train_fold
-from autoseg.train.job import TrialPlace
+from autoseg.train.job import Listeners, TrialPlace
 from autoseg.train.out_of_fold import (
+    StoredCase,
     choosing_seconds,
     is_stored,
     note_limit,
@@ -20,6 +25,7 @@ from autoseg.train.out_of_fold import (
     stored_cases,
     stored_values,
     to_steps,
+    write_stored,
 )
 from autoseg.train.records import Request
 from autoseg.workspace import Workspace
@@ -52,6 +58,12 @@ def test_even_infinite_certainty_is_stored():
     assert steps.tolist() == [[0], [out_of_fold.LAST]]
 
 
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 1.0, 100.0])
+def test_what_is_stored_decides_as_the_network_however_close(spread):
+    logits = np.random.default_rng(0).normal(scale=spread, size=(4, 5000)).astype(np.float32)
+    assert (to_steps(logits.copy()).argmin(axis=0) == logits.argmax(axis=0)).all()
+
+
 def test_what_is_of_another_plan_or_cut_short_is_not_there(make_job):
     job = make_job()
     case_id = job.val_cases[0]
@@ -60,6 +72,14 @@ def test_what_is_of_another_plan_or_cut_short_is_not_there(make_job):
     assert read_stored(job.folder, case_id, "another") is None
     (path,) = job.folder.probabilities.iterdir()
     path.write_bytes(path.read_bytes()[:100])
+    assert read_stored(job.folder, case_id, job.plan.digest()) is None
+    path.unlink()
+    placement = Placement.from_dict(job.store.info(case_id).placement)
+    write_stored(
+        job.folder,
+        StoredCase(case_id, np.zeros((2, 3, 4), np.uint8), placement, 1.0),
+        job.plan.digest(),
+    )
     assert read_stored(job.folder, case_id, job.plan.digest()) is None
 
 
@@ -75,6 +95,38 @@ def test_validation_stores_its_cases(make_job):
     job = make_job(num_steps=1)
     train_fold(job, lambda _: None, lambda: False)
     assert all(is_stored(job.folder, case_id) for case_id in job.val_cases)
+
+
+def test_training_anew_leaves_no_probabilities_of_the_former_network(make_job, monkeypatch):
+    job = make_job(num_steps=1)
+    train_fold(job, lambda _: None, lambda: False)
+    assert len(list(job.folder.probabilities.iterdir())) == len(job.val_cases)
+    for path in (job.folder.result, job.folder.final, job.folder.last, job.folder.previous):
+        path.unlink(missing_ok=True)
+    monkeypatch.setattr(out_of_fold, "STORED_BYTES", 0)
+    train_fold(job, lambda _: None, lambda: False)
+    assert not any(is_stored(job.folder, case_id) for case_id in job.val_cases)
+
+
+def test_a_huge_case_is_predicted_row_by_row_with_the_same_scores(make_job, monkeypatch):
+    monkeypatch.setattr(blend, "MIN_VOXELS", 1)
+    found = []
+    for limit in (1 << 27, 1):
+        job = make_job()
+        job.folder.validation.mkdir(parents=True, exist_ok=True)
+        monkeypatch.setattr(validation, "MAX_CASE_VALUES", limit)
+        monkeypatch.setattr(out_of_fold, "MAX_CASE_VALUES", limit)
+        torch.manual_seed(0)
+        model = build_network(job.planned.network).eval()
+        execution = Execution(device="cpu", precision="fp32")
+        rows = validation.predict_case(job, model, execution, job.val_cases[0])
+        assert isinstance(rows, list) is (limit > 1)
+        listeners = Listeners(lambda _: None, lambda: False)
+        found.append(validation.validate(job, model, execution, listeners))
+        assert is_stored(job.folder, job.val_cases[0]) is (limit > 1)
+    (scores, _), (in_rows, seconds) = found
+    assert in_rows == scores
+    assert seconds > 0
 
 
 def test_cases_beyond_the_limit_are_left_out_and_told(make_job, monkeypatch):
