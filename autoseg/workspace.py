@@ -254,6 +254,11 @@ class FoldFolder:
         return self.root / "probabilities"
 
     @property
+    def again(self) -> Path:
+        """Dice of validation cases that were predicted again, with other tiles or mirroring."""
+        return self.root / "again.jsonl"
+
+    @property
     def validation(self) -> Path:
         """Folder of the validation cases' predictions, in the user's geometry and values."""
         return self.root / "validation"
@@ -358,7 +363,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def append_line(path: Path, content: dict) -> None:
-    """Append one JSON line to a log.
+    """Append one JSON line to a log, after the rest of one that was cut short.
 
     Raises
     ------
@@ -367,8 +372,12 @@ def append_line(path: Path, content: dict) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(content, sort_keys=True) + "\n")
+        line = json.dumps(content, sort_keys=True) + "\n"
+        with path.open("ab+") as file:  # reads anywhere, writes at the end
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else "\n" + line
+            file.write(line.encode())
     except OSError as error:
         raise _cannot_write(path, error) from error
 

@@ -131,6 +131,17 @@ def test_a_log_grows_by_one_json_line_each(tmp_path):
     assert [line["step"] for line in lines] == [1, 2]
 
 
+def test_a_line_after_one_that_was_cut_short_is_whole(tmp_path):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n{"st')
+    append_line(path, {"step": 2})
+    append_line(path, {"step": 3})
+    assert path.read_text().split("\n") == ['{"step": 1}', '{"st', '{"step": 2}', '{"step": 3}', ""]
+    path.write_text("{")
+    append_line(path, {"step": 2})
+    assert path.read_text() == '{\n{"step": 2}\n'
+
+
 def test_a_folder_that_is_named_must_be_a_workspace(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "data").mkdir()

@@ -19,9 +19,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autoseg.augment.augment import Augmentation, Sample
+from autoseg.augment.device_cut import Cut
 from autoseg.augment.device_intensity import Send, change_intensities
 from autoseg.augment.device_warp import WarpTables, warp_tables
-from autoseg.augment.mixing import Piece
+from autoseg.augment.mixing import Donor, Piece
+
+
+@final
+@dataclass(frozen=True)
+class CutSample:
+    """One sample of a batch whose case lies on the device."""
+
+    augmentation: Augmentation
+    cut: Cut
+    donors: tuple[Donor | None, ...] = ()
+    """One for each of the augmentation's `mixes`."""
 
 
 @final
@@ -30,13 +42,16 @@ class Packed:
     """A batch before its changes; it can be applied again and again."""
 
     voxels: Tensor
-    """(n,) float32, the images of all samples, then of all pieces of donors, one after another."""
+    """(n,) float32, images of the samples that are not cut on the device, then of all pieces of
+    donors, one after another."""
     labels: Tensor
     """(n,) int16, in the same order."""
     masks: Tensor
     """(n,) bool, of the pieces."""
     shapes: tuple[tuple[int, ...], ...]
-    """(C, *S) of each image."""
+    """(C, *S) of each image in `voxels`."""
+    cuts: tuple[Cut | None, ...]
+    """Of each sample that is cut on the device."""
     augmentations: tuple[Augmentation, ...]
     warps: tuple[WarpTables | None, ...]
     pieces: tuple[tuple[int, tuple[slice, ...]], ...]
@@ -66,7 +81,7 @@ class Packed:
     def _patches(self, send: Send) -> tuple[Tensor, Tensor]:
         """Return images and labels, warped, with what they take of donors."""
         sent, known = send(self.voxels), send(self.labels)
-        sources = [
+        packed = iter(
             (voxels.view(shape), labels.view(shape[1:]))
             for voxels, labels, shape in zip(
                 sent.split([_size(shape) for shape in self.shapes]),
@@ -74,17 +89,15 @@ class Packed:
                 self.shapes,
                 strict=True,
             )
-        ]
-        count = len(self.augmentations)
-        images = sent.new_empty((count, self.shapes[0][0], *self.patch_size))
-        labels = known.new_empty((count, *self.patch_size))
-        for index, (warp, (image, mask)) in enumerate(
-            zip(self.warps, sources[:count], strict=True)
-        ):
+        )
+        sources = [next(packed) if cut is None else cut.apply(send) for cut in self.cuts]
+        images = sent.new_empty((len(sources), len(sources[0][0]), *self.patch_size))
+        labels = known.new_empty((len(sources), *self.patch_size))
+        for index, (warp, (image, mask)) in enumerate(zip(self.warps, sources, strict=True)):
             if warp is not None:
                 image, mask = warp.sent(send).apply(image, mask)
             images[index], labels[index] = image, mask
-        self._paste(images, labels, sources[count:], send)
+        self._paste(images, labels, list(packed), send)
         return images, labels
 
     def _paste(
@@ -105,7 +118,7 @@ class Packed:
 
 
 def pack(
-    samples: Sequence[Sample],
+    samples: Sequence[Sample | CutSample],
     patch_size: Sequence[int],
     *,
     masked_channels: Sequence[int],
@@ -116,7 +129,7 @@ def pack(
     Parameters
     ----------
     samples
-        Drawn and read.
+        Drawn, and read where the device does not cut them.
     patch_size
         (*P).
     masked_channels
@@ -130,12 +143,14 @@ def pack(
         for mix, donor in zip(sample.augmentation.mixes, sample.donors, strict=True)
         if donor is not None
     ]
-    parts = [*samples, *(piece for _, piece in pieces)]
+    read = [item for item in samples if isinstance(item, Sample)]
+    parts = [*read, *(piece for _, piece in pieces)]
     return Packed(
         voxels=_joined([part.image for part in parts], torch.float32, kind),
         labels=_joined([part.labels for part in parts], torch.int16, kind),
         masks=_joined([_mask(piece) for _, piece in pieces], torch.bool, kind),
         shapes=tuple(part.image.shape for part in parts),
+        cuts=tuple(item.cut if isinstance(item, CutSample) else None for item in samples),
         augmentations=tuple(sample.augmentation for sample in samples),
         warps=tuple(warp_tables(sample.augmentation.warp, patch_size) for sample in samples),
         pieces=tuple((index, piece.box) for index, piece in pieces),

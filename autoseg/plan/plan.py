@@ -115,6 +115,8 @@ class TrainingPlan(Record):
     max_rollbacks: int = 3
     """Times that a run which goes astray (a loss that is no number, all found classes lost) may go
     back to a checkpoint, each time with half the learning rate; then it ends with an error."""
+    compiled: bool | None = None
+    """Whether torch compiles the network; None: where a budget leaves time to see that it pays."""
 
 
 class Cost(Record):
@@ -148,6 +150,9 @@ class ConfigurationPlan(Record):
     cost: Cost
     inherits_from: str | None = None
     previous_stage: str | None = None
+    region_margin: float | None = None
+    """Tiles farther than this from what the previous stage found are background, not computed; in
+    the unit of the spacing. None: all are computed."""
     train_by_default: bool
     why: str
     """Reason of `train_by_default`."""

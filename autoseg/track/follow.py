@@ -14,6 +14,9 @@ from autoseg.workspace import Workspace
 
 LOG = logging.getLogger("autoseg")
 
+Stamps = tuple[tuple[str, int, int], ...]
+"""Of each file its name, its size, and when it was changed, nanoseconds."""
+
 READ_EVERY_S = 5.0
 END_S = 30.0
 """A tracker that needs longer than this for the last lines is left alone."""
@@ -62,6 +65,8 @@ class Follower:
         self._workspace, self._name, self._tracker, self._warn = workspace, name, tracker, warn
         self._is_ending = threading.Event()
         self._has_failed = self._is_complete = False
+        self._seen: Stamps | None = None
+        """Of the files that the tracker has everything of."""
         self._thread = threading.Thread(target=self._work, name=f"track {name}", daemon=True)
 
     def start(self) -> None:
@@ -88,7 +93,13 @@ class Follower:
             self._tracker.close()
 
     def _feed(self) -> bool:
-        """Return whether the tracker has everything; warn of the first failure."""
+        """Return whether the tracker has everything; warn of the first failure.
+
+        Logs are read only when a file has changed: it would cost the training its processor.
+        """
+        stamps = _stamps(self._workspace)
+        if stamps == self._seen:
+            return True
         try:
             feed(self._workspace, self._tracker)
         except Exception as error:
@@ -98,4 +109,17 @@ class Follower:
                 text = f"{self._name} cannot be fed: {first_line(error)}"
                 self._warn(f"{text}. Training goes on without it")
             return False
+        self._seen = stamps
         return True
+
+
+def _stamps(workspace: Workspace) -> Stamps:
+    """Return size and time of each file that a tracker is fed from."""
+    folds = workspace.training.glob("*/fold_*/*.json*")
+    paths = [workspace.plan, workspace.postprocessing, *sorted(folds)]
+    found = []
+    for path in paths:
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            found.append((str(path), stat.st_size, stat.st_mtime_ns))
+    return tuple(found)

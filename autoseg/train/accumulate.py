@@ -23,6 +23,17 @@ from torch import Tensor, nn
 
 from autoseg.network.execution import Execution
 from autoseg.network.recompute import uncounted
+from autoseg.train.random_state import random_state, set_random_state
+
+FULL_WORDS = (
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "out of memory",  # of CUDA's own calls, and of Metal
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "Unable to find a valid cuDNN algorithm",  # none works in the memory that is left
+)
+"""What torch says of full memory where it has no class of errors for it."""
 
 Logits = Tensor | tuple[Tensor, ...]
 """(B, K, *P), or several resolutions, finest first."""
@@ -40,6 +51,9 @@ class MicroBatches:
         Steps done and the size since then, in the order in which it was found out.
     on_change
         Called with step and size when memory was full.
+    relieve
+        Frees memory that training can do without; returns whether there was any. It is asked
+        before a size is made smaller.
     """
 
     def __init__(
@@ -47,7 +61,9 @@ class MicroBatches:
         size: int | None = None,
         changes: Iterable[tuple[int, int]] = (),
         on_change: Callable[[int, int], None] = lambda *_: None,
+        relieve: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.relieve = relieve
         self._changes: list[tuple[int, int | None]] = [(0, size)]
         self._on_change = on_change
         for step, changed in changes:
@@ -73,8 +89,7 @@ def is_memory_full(error: BaseException) -> bool:
     """Return whether an error says that memory could not be had, of a GPU or of the machine."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # What torch raises for the machine's memory has no class of its own.
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL_WORDS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +107,8 @@ class Way:
 def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -> Tensor:
     """Leave the scaled gradients of a loss in a model that has none; return the loss.
 
-    Where memory is full, the step is tried again with half as many samples at once, from the same
-    random numbers.
+    Where memory is full, the step is tried again from the same random numbers, with half as many
+    samples at once unless other memory could be freed.
 
     Parameters
     ----------
@@ -112,11 +127,15 @@ def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -
                 return _at_once(way, images, targets)
             return _in_parts(way, images.split(size), targets)
         except Exception as error:
-            if size == 1 or not is_memory_full(error):
+            if not is_memory_full(error):
+                raise
+            is_relieved = way.micro_batches.relieve()
+            if size == 1 and not is_relieved:
                 raise
         # Here the error is gone, and with it all that its frames have held.
         state.restore()
-        way.micro_batches.halve(step, size)
+        if not is_relieved:
+            way.micro_batches.halve(step, size)
 
 
 def _at_once(way: Way, images: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
@@ -132,7 +151,7 @@ def _in_parts(way: Way, parts: Sequence[Tensor], targets: tuple[Tensor, ...]) ->
     model, execution = way.model, way.execution
     draws, found = [], []
     for part in parts[:-1]:
-        draws.append(_random_state(execution))
+        draws.append(random_state(execution.device))
         with torch.no_grad(), execution.autocast(), uncounted(model):
             found.append(_levels(model(part)))  # (M, K, *P) each
     with execution.autocast():
@@ -148,13 +167,13 @@ def _in_parts(way: Way, parts: Sequence[Tensor], targets: tuple[Tensor, ...]) ->
     del found, whole
     _from_logits(_levels(last), slopes, -1)
     del last  # with all that its backward pass has needed
-    after = _random_state(execution)
+    after = random_state(execution.device)
     for index, draw in enumerate(draws):
-        _set_random_state(draw, execution)
+        set_random_state(draw, execution.device)
         with execution.autocast():
             logits = model(parts[index])
         _from_logits(_levels(logits), slopes, index)
-    _set_random_state(after, execution)
+    set_random_state(after, execution.device)
     return value.detach()
 
 
@@ -176,7 +195,7 @@ class _State:
 
     def __init__(self, way: Way) -> None:
         self._model, self._execution = way.model, way.execution
-        self._random = _random_state(way.execution)
+        self._random = random_state(way.execution.device)
         self._buffers = [buffer.clone() for buffer in way.model.buffers()]
 
     def restore(self) -> None:
@@ -185,20 +204,7 @@ class _State:
         gc.collect(1)  # an error may be part of a cycle; it is young
         if self._execution.kind == "cuda":
             torch.cuda.empty_cache()
-        _set_random_state(self._random, self._execution)
+        set_random_state(self._random, self._execution.device)
         with torch.no_grad():
             for buffer, before in zip(self._model.buffers(), self._buffers, strict=True):
                 buffer.copy_(before)
-
-
-def _random_state(execution: Execution) -> tuple[Tensor, ...]:
-    states = (torch.get_rng_state(),)
-    if execution.kind == "cuda":
-        return (*states, torch.cuda.get_rng_state(execution.device))
-    return states
-
-
-def _set_random_state(states: tuple[Tensor, ...], execution: Execution) -> None:
-    torch.set_rng_state(states[0])
-    if execution.kind == "cuda":
-        torch.cuda.set_rng_state(states[1], execution.device)

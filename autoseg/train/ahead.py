@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
@@ -19,6 +20,8 @@ WARN_S = 60.0
 """Making a batch takes milliseconds, seconds where a disk is slow: this is not usual."""
 STALLED_S = 600.0
 """A network file system that is away comes back sooner, or not at all."""
+LEFT_BEHIND_S = 10.0
+"""Whoever ends a training does not wait longer for threads that make batches nobody wants."""
 
 T = TypeVar("T")
 
@@ -113,14 +116,14 @@ class _Threads(Generic[T]):
         )
 
     def close(self) -> None:
-        """End the threads, each after what it is making; one that hangs is left behind."""
+        """End the threads, each after what it is making; those that hang are left behind."""
         for future in self._waiting:
             future.cancel()
         for _ in self._threads:
             self._jobs.put(None)
-        if not self._is_stalled:
-            for thread in self._threads:
-                thread.join()
+        end = time.monotonic() + (0.0 if self._is_stalled else LEFT_BEHIND_S)
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

@@ -2,20 +2,21 @@
 
 import logging
 import os
-import pickle
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
+from zipfile import ZipFile
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from autoseg.errors import WorkspaceError
 from autoseg.record import Record
 from autoseg.train.loop import Learner
+from autoseg.train.random_state import random_state, set_random_state
 from autoseg.train.rates import ReductionState
 from autoseg.workspace import FoldFolder
 
@@ -44,19 +45,30 @@ def save_checkpoint(
     WorkspaceError
         The disk is full or the folder cannot be written; the checkpoints that were there remain.
     """
+    draws = random_state(_device(learner))
     content = {
         "standing": standing.model_dump(),
         "model": learner.model.state_dict(),
         "averaged": learner.ema.model.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scaler": learner.scaler.state_dict(),
-        "random": torch.get_rng_state(),
+        "random": draws[0],
+        "device_random": list(draws[1:]),
         **entries,
     }
     with _written(folder.last, content) as temporary:
         if folder.last.exists():
             folder.last.replace(folder.previous)
         temporary.replace(folder.last)
+
+
+def has_finite_weights(averaged: nn.Module) -> bool:
+    """Return whether all averaged weights, and so all that they were averaged from, are numbers.
+
+    Waits for the device.
+    """
+    values = [value for value in averaged.state_dict().values() if value.is_floating_point()]
+    return bool(torch.stack([torch.isfinite(value).all() for value in values]).all())
 
 
 def copy_checkpoint(source: Path, target: Path) -> None:
@@ -101,10 +113,15 @@ def _take_over(learner: Learner, content: dict[str, Any]) -> bool:
         learner.ema.model.load_state_dict(content["averaged"])
         learner.optimizer.load_state_dict(content["optimizer"])
         learner.scaler.load_state_dict(content["scaler"])
-        torch.set_rng_state(content["random"])
+        draws = (content["random"], *content.get("device_random", ()))
+        set_random_state(draws, _device(learner))
     except (KeyError, RuntimeError, ValueError, TypeError, AttributeError):
         return False
     return True
+
+
+def _device(learner: Learner) -> torch.device:
+    return next(learner.model.parameters()).device
 
 
 def refuse_foreign(folder: FoldFolder, plan_digest: str) -> None:
@@ -181,11 +198,12 @@ def _replacing(path: Path) -> Iterator[Path]:
 def _read(path: Path) -> dict[str, Any] | None:
     """Return a file's content on the CPU, its "standing" as a record; None if it is damaged."""
     try:
+        with ZipFile(path) as file:
+            if file.testzip() is not None:  # torch does not compare the checksums
+                return None
         content = torch.load(path, map_location="cpu", weights_only=True)
         return {**content, "standing": Standing.model_validate(content["standing"])}
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
-        return None
-    except (KeyError, TypeError, ValueError):  # it can be loaded, but is not what we write
+    except Exception:  # whatever a damaged file makes of those who read it
         return None
 
 

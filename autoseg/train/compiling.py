@@ -77,6 +77,16 @@ def decide(job: FoldJob, execution: Execution, seconds: float, left_s: float) ->
     return Decision(replace(execution, compiled=True), found.seconds, why)
 
 
+def as_planned(job: FoldJob, execution: Execution) -> Decision | None:
+    """Return what the plan says, without a look at any clock; None where it leaves it open."""
+    wanted = job.planned.training.compiled
+    if wanted is None:
+        return None
+    if wanted and execution.kind not in KINDS:
+        return Decision(execution, 0.0, f"planned, but there is no compiler for {execution.kind}")
+    return Decision(replace(execution, compiled=wanted), 0.0, "as planned")
+
+
 def keep_going() -> None:
     """Let a network run as it is wherever the compiler, which could do it before, fails after all.
 

@@ -64,6 +64,10 @@ class NoisyBatches:
             for now, batch in enumerate(stream, start=step):
                 yield self._noisy(batch, now)
 
+    def relieve(self) -> bool:
+        """Return whether memory of the device was freed that training can do without."""
+        return self._batches.relieve()
+
     def _noisy(self, batch: Batch, step: int) -> Batch:
         generator = torch.Generator().manual_seed(stream_seed(self._seed, *self._place, step))
         images = batch.images

@@ -1,7 +1,7 @@
 """Training batches that the training device changes, not the workers.
 
 Workers draw, cut and pack; the trainer copies a batch to its device and changes it there, both
-without waiting for it.
+without waiting for it. Of cases that lie on the device, workers draw only, and it cuts.
 """
 
 from collections.abc import Generator
@@ -10,10 +10,13 @@ from typing import final
 
 import torch
 
-from autoseg.augment.device_batch import Packed, pack
+from autoseg.augment.augment import Sample
+from autoseg.augment.device_batch import CutSample, Packed, pack
+from autoseg.augment.device_cut import Cut
 from autoseg.network.execution import Execution
 from autoseg.train.ahead import ahead
-from autoseg.train.sampling import Batch, Batches
+from autoseg.train.residents import Residents
+from autoseg.train.sampling import Batch, Batches, Drawn
 
 
 @final
@@ -42,22 +45,42 @@ class DeviceBatches:
         What is drawn and read, and how.
     kind
         Of the device, such as "cuda".
+    residents
+        The cases that lie on it; None: none does.
     """
 
-    def __init__(self, batches: Batches, kind: str) -> None:
-        self._batches, self._kind = batches, kind
+    def __init__(self, batches: Batches, kind: str, residents: Residents | None = None) -> None:
+        self._batches, self._kind, self._residents = batches, kind, residents
 
     def batch(self, step: int) -> PackedBatch:
         """Return the batch of a step: the same for every call, order and number of threads."""
         plan = self._batches.configuration
-        read = [self._batches.sample(step, index) for index in range(plan.batch_size)]
+        drawn = [self._batches.drawn(step, index) for index in range(plan.batch_size)]
         packed = pack(
-            [item.sample for item in read],
+            [self._sample(step, index, item) for index, item in enumerate(drawn)],
             plan.patch_size,
             masked_channels=self._batches.masked_channels,
             kind=self._kind,
         )
-        return PackedBatch(packed, self._batches.annotated([item.case_ids for item in read]))
+        return PackedBatch(packed, self._batches.annotated([item.case_ids for item in drawn]))
+
+    def _sample(self, step: int, index: int, drawn: Drawn) -> Sample | CutSample:
+        """Return a sample as it is read, or as the device will cut it."""
+        with self._batches.named(step, index, drawn.place.case_id):
+            found = self._residents and self._residents.case(drawn.place.case_id)
+        if found is None:
+            return self._batches.read(step, index, drawn).sample
+        cut = Cut(
+            found,
+            box=drawn.place.whole_box(drawn.box),
+            size=tuple(high - low for low, high in drawn.box),
+            padding=self._batches.configuration.recipe.padding,
+        )
+        return CutSample(drawn.augmentation, cut, drawn.donors)
+
+    def relieve(self) -> bool:
+        """Take the cases off the device; return whether there were any."""
+        return self._residents is not None and self._residents.release()
 
     def stream_from(
         self, step: int, num_steps: int, num_workers: int

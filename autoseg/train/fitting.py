@@ -1,7 +1,7 @@
 """Batches that do not fit into memory: smaller parts of them, decided before the run or in it."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -25,13 +25,22 @@ ROOM = 0.75
 SMALLEST_GB = 0.8
 """Torch itself takes half of this."""
 GIGABYTE = 1e9
+RESIDENT_FRACTION = 0.5
+"""Part of a device's free memory, less what the training should need, that may hold cases."""
 
 
-def read_micro_batches(job: FoldJob, settings: RunSettings, listeners: Listeners) -> MicroBatches:
+def read_micro_batches(
+    job: FoldJob, settings: RunSettings, listeners: Listeners, relieve: Callable[[], bool]
+) -> MicroBatches:
     """Return how many samples go through the network at once: as decided, and as changed since.
 
     A change is written to events.jsonl before it is used, and told. What a copy that is annealed
     finds out holds for its fold, too: the memory is the same.
+
+    Parameters
+    ----------
+    relieve
+        Frees memory of the device that training can do without, if there is any.
     """
     events = replace(job, branch=None).folder.events
 
@@ -50,7 +59,14 @@ def read_micro_batches(job: FoldJob, settings: RunSettings, listeners: Listeners
         for line in read_lines(events)
         if line["event"] == "micro_batch"
     ]
-    return MicroBatches(settings.micro_batch, changes, note)
+
+    def tell_relief() -> bool:
+        is_relieved = relieve()
+        if is_relieved:
+            LOG.warning("%s: memory was full; cases no longer stay on the device", job.name)
+        return is_relieved
+
+    return MicroBatches(settings.micro_batch, changes, note, tell_relief)
 
 
 def fitting_micro_batch(job: FoldJob, execution: Execution) -> int | None:
@@ -71,6 +87,25 @@ def device_memory(device: str) -> int:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return usable_memory()
+
+
+def free_memory(device: str) -> int:
+    """Return the bytes of a device's own memory that nobody uses now; 0 where it has none."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return 0
+
+
+def resident_bytes(job: FoldJob) -> int:
+    """Return the bytes of prepared cases that may stay on the device while a fold trains.
+
+    A part of what is free and the training should not need, so that an estimate which is wrong
+    costs no step. None of a second stage's: what the first one found is not part of the store.
+    """
+    if job.planned.previous_stage is not None:
+        return 0
+    needed = expected_memory(job, "fp32", job.planned.batch_size)
+    return max(0, int(RESIDENT_FRACTION * (free_memory(job.device) - needed)))
 
 
 @contextmanager

@@ -100,7 +100,9 @@ def weak_gradient(first: float, bottleneck: float, step: int) -> Trouble | None:
         Root mean square of the gradient over the weights of the first convolution and of the
         deepest stage's first one.
     """
-    if not (math.isfinite(first) and bottleneck > 0.0) or first >= WEAK_GRADIENT * bottleneck:
+    if not (math.isfinite(first) and 0.0 < bottleneck < math.inf):
+        return None
+    if first >= WEAK_GRADIENT * bottleneck:
         return None
     return Trouble(
         kind="weak gradient",

@@ -11,7 +11,7 @@ from autoseg.train.lines import keep_lines
 from autoseg.train.loop import StepResult
 from autoseg.train.records import RunSettings
 from autoseg.train.waiting import Waiting
-from autoseg.train.watch import AstrayError
+from autoseg.train.watch import not_finite
 from autoseg.workspace import append_line
 
 NUM_LINES = 200
@@ -108,12 +108,7 @@ class Metrics:
         # In fp16 an infinite gradient is everyday life: the scaler leaves out the step.
         if math.isfinite(loss) and (math.isfinite(norm) or self._is_scaled):
             return loss, norm
-        raise AstrayError(
-            found=f"{self._job.name}: the loss is no longer a finite number at step {step}",
-            expected="finite losses and gradients",
-            fix="look for extreme values with `autoseg check`, or lower the learning rate: "
-            f"`autoseg plan --replan --set {self._job.configuration}.training.peak_lr=...`",
-        )
+        raise not_finite(self._job, "the loss" if not math.isfinite(loss) else "a gradient", step)
 
     def _tell(self, line: dict[str, object], step: int) -> None:
         now = time.monotonic()

@@ -9,6 +9,7 @@ All that a run decides on the way is in events.jsonl, from which an interrupted 
 """
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Sequence
@@ -28,7 +29,10 @@ from autoseg.train.schedule import ANNEALED_FRACTION, BRANCH_AT, Branch
 from autoseg.train.task import BatchSource
 from autoseg.train.training import FoldTraining, read_schedule
 from autoseg.train.validation import overlaps, plateau_cases
+from autoseg.train.watch import AstrayError
 from autoseg.workspace import append_line
+
+LOG = logging.getLogger("autoseg")
 
 PLATEAU_GAIN = 0.003
 """Dice that training twice as long must promise, its noise included: two seeds of one plan differ
@@ -51,7 +55,7 @@ def train_to_plateau(
     Interrupted
         The caller asked to stop; the same call goes on.
     TrainingError
-        The loss is no longer finite.
+        The run has gone astray, and may not go back again.
     """
     if not settings.stops_at_plateau:
         return False
@@ -118,13 +122,17 @@ def _annealed(
         _copy_checkpoint(job, copy)
         append_line(job.folder.events, {"event": "branched", "branch": index, "step": step})
     branch = Branch(step, max(1, round(ANNEALED_FRACTION * step)))
-    if not copy.folder.final.exists():
-        schedule = read_schedule(job, settings.num_steps)
-        FoldTraining(
-            copy, settings, batches, listeners, pace=pace, schedule=schedule, branch=branch
-        ).run()
     case_ids = plateau_cases(job, settings.num_steps)
-    cases, classes = _dice(copy, settings, case_ids, listeners)
+    try:
+        if not copy.folder.final.exists():
+            schedule = read_schedule(job, settings.num_steps)
+            FoldTraining(
+                copy, settings, batches, listeners, pace=pace, schedule=schedule, branch=branch
+            ).run()
+        cases, classes = _dice(copy, settings, case_ids, listeners)
+    except AstrayError as error:  # of the copy alone: it tells nothing, and the fold goes on
+        LOG.warning("%s; the fold goes on without this copy", error.found)
+        cases, classes = _nothing(len(case_ids)), _nothing(job.planned.network.num_classes - 1)
     return AnnealedEnd(
         step=step,
         num_steps=branch.end,
@@ -166,6 +174,11 @@ def _dice(
         rows.append(np.where(total > 0, 2 * inner / np.maximum(total, 1), np.nan))
     table = np.array(rows)  # (N, K - 1)
     return _means(table), _means(table.T)
+
+
+def _nothing(count: int) -> tuple[float | None, ...]:
+    """Return Dice values of which none is known."""
+    return (None,) * count
 
 
 def _means(table: NDArray[np.float64]) -> tuple[float | None, ...]:

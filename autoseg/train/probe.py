@@ -13,7 +13,7 @@ from autoseg.machine import measure_machine
 from autoseg.network.execution import Execution, Precision
 from autoseg.train.accumulate import MicroBatches
 from autoseg.train.checkpoint import refuse_foreign
-from autoseg.train.compiling import Decision, decide
+from autoseg.train.compiling import Decision, as_planned, decide, keep_going
 from autoseg.train.fitting import expected_memory, fitting_micro_batch
 from autoseg.train.job import FoldJob
 from autoseg.train.loop import train
@@ -72,9 +72,9 @@ def run_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
 def probe_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
     """Return how a fold is trained on this machine.
 
-    With steps given no clock is read: the execution is chosen by rule, so that two runs agree in
-    every bit. With a budget, executions are compared on the real network and batch, and the number
-    of steps is what the remaining time allows.
+    With steps given no clock is read: the execution is chosen by rule or as planned, so that two
+    runs agree in every bit. With a budget, executions are compared on the real network and batch,
+    and the number of steps is what the remaining time allows.
     """
     started = time.monotonic()
     training = job.planned.training
@@ -84,13 +84,20 @@ def probe_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
         num_steps, budget_s = training.default_steps, training.default_budget_s
     if num_steps is not None:
         why = "not tried: a run of given steps looks at no clock"
-        decision = Decision(usual_execution(job.device), 0.0, why)
+        usual = usual_execution(job.device)
+        decision = as_planned(job, usual) or Decision(usual, 0.0, why)
         return _settings(job, decision, num_steps)
     if budget_s is None:
         raise ValueError(f"{job.name}: neither steps nor a budget")
     execution = fastest_execution(job, batches.batch(0), COMPARED_FRACTION * budget_s)
-    seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
-    decision = decide(job, execution, seconds, budget_s - (time.monotonic() - started))
+    planned = as_planned(job, execution)
+    if planned is not None:
+        keep_going()
+        seconds = time_steps(job, batches, planned.execution, TIMED_FRACTION * budget_s)
+        decision = planned._replace(seconds=seconds)
+    else:
+        seconds = time_steps(job, batches, execution, TIMED_FRACTION * budget_s)
+        decision = decide(job, execution, seconds, budget_s - (time.monotonic() - started))
     left_s = budget_s - (time.monotonic() - started)
     steps = USED_FRACTION * left_s / decision.seconds
     shorter = max(1, math.floor(trunk_steps(steps)))

@@ -31,6 +31,23 @@ def readings(lines: Iterable[Mapping[str, object]], batch_size: int) -> list[Rea
     ]
 
 
+def waiting_share(lines: Iterable[Mapping[str, object]]) -> float | None:
+    """Return the part of a fold's time in which it waited for batches, 0 to 1; None: not known.
+
+    Without the time before the first line, in which the machine was measured and the first batches
+    were made, unless there is no other.
+    """
+    known = [line for line in lines if "waiting" in line and "seconds" in line]
+    parts = [
+        (_number(line["seconds"]) - _number(before["seconds"]), _number(line["waiting"]))
+        for before, line in pairwise(known)
+    ]
+    total = sum(seconds for seconds, _ in parts)
+    if total > 0:
+        return sum(seconds * share for seconds, share in parts) / total
+    return _number(known[-1]["waiting"]) if known else None
+
+
 def speed(
     before: Mapping[str, object], line: Mapping[str, object], batch_size: int
 ) -> dict[str, float]:

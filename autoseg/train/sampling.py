@@ -6,21 +6,20 @@ around a random voxel of a random class that is present, the others anywhere.
 Letters in shapes: B batch, C channels, P patch axes; D image axes, the last of them the patch's.
 """
 
-import math
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol, final
+from typing import final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from autoseg.augment.augment import Sample, draw_augmentation
+from autoseg.augment.augment import Augmentation, Sample, draw_augmentation
 from autoseg.augment.mixing import Donor, Mix
-from autoseg.augment.padding import Stored, read_image, read_labels
+from autoseg.augment.padding import read_image, read_labels
 from autoseg.augment.spatial import Box
 from autoseg.errors import TrainingError
 from autoseg.network.execution import Execution
@@ -28,43 +27,10 @@ from autoseg.plan.plan import ConfigurationPlan
 from autoseg.runtime.recipe import Labels
 from autoseg.seeds import stream
 from autoseg.train.ahead import ahead
+from autoseg.train.kept_cases import KeptCases, PreparedCases
 
 ANNOTATED = 0
 """Where the store keeps the locations of any annotated voxel, in place of the background's."""
-
-
-class CaseInfo(Protocol):
-    """What is known of a prepared case without reading it."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(C, *S)."""
-        ...
-
-    @property
-    def location_offsets(self) -> tuple[int, ...]:
-        """(K + 1,), where each class's part of the locations begins and ends."""
-        ...
-
-
-class PreparedCases(Protocol):
-    """Prepared cases, as `autoseg.preprocess.store` keeps them."""
-
-    def info(self, case_id: str) -> CaseInfo:
-        """Return what is known of a case."""
-        ...
-
-    def image(self, case_id: str) -> Stored:
-        """Return the image (C, *S)."""
-        ...
-
-    def labels(self, case_id: str) -> Stored:
-        """Return the labels (*S)."""
-        ...
-
-    def flat_locations(self, case_id: str, class_index: int) -> NDArray[np.integer]:
-        """Return flat places of voxels of a class."""
-        ...
 
 
 @final
@@ -93,6 +59,26 @@ class Place:
     case_id: str
     start: tuple[int, ...]
     """(D,) first voxel before any change; negative where the patch overhangs the image."""
+
+    def whole_box(self, box: Box) -> Box:
+        """Return a box of the network's axes along all axes: one slice of each leading one."""
+        leading = self.start[: len(self.start) - len(box)]
+        return (*((first, first + 1) for first in leading), *box)
+
+
+@final
+@dataclass(frozen=True)
+class Drawn:
+    """One sample before it is read."""
+
+    place: Place
+    box: Box
+    """What is read there, along the network's axes."""
+    augmentation: Augmentation
+    donors: tuple[Donor | None, ...]
+    """One for each of the augmentation's `mixes`."""
+    case_ids: tuple[str, ...]
+    """Its case, then those of its donors."""
 
 
 @final
@@ -142,7 +128,7 @@ class Batches:
         self._known = {
             case_id: np.array(known[case_id]) for case_id in case_ids if case_id in known
         }
-        self._cases = _Cases(store, cache_bytes)
+        self._cases = KeptCases(store, cache_bytes)
         self._case_ids = tuple(case_ids)
         self._configuration = configuration
         self._labels = labels
@@ -171,7 +157,7 @@ class Batches:
         for index in range(size):
             read = self.sample(step, index)
             case_ids.append(read.case_ids)
-            with self._named(step, index, read.case_ids[0]):
+            with self.named(step, index, read.case_ids[0]):
                 images[index], labels[index] = read.sample.augmentation.apply(
                     read.sample.image,
                     read.sample.labels,
@@ -181,12 +167,16 @@ class Batches:
                 )
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), self.annotated(case_ids))
 
+    def relieve(self) -> bool:
+        """Return whether memory of the device was freed that training can do without: none is."""
+        return False
+
     def at_work(self) -> tuple[str, ...]:
         """Return the cases that are being read or changed now, each once."""
         return tuple(dict.fromkeys(self._at_work.copy().values()))
 
     @contextmanager
-    def _named(self, step: int, index: int, case_id: str) -> Iterator[None]:
+    def named(self, step: int, index: int, case_id: str) -> Iterator[None]:
         """Note that a case is at work, and say of an error which sample of it it is about."""
         self._at_work[threading.get_ident()] = case_id
         try:
@@ -222,13 +212,24 @@ class Batches:
 
     def sample(self, step: int, index: int) -> ReadSample:
         """Return one sample, drawn and read but not changed: the same for every call."""
+        return self.read(step, index, self.drawn(step, index))
+
+    def drawn(self, step: int, index: int) -> Drawn:
+        """Return one sample before it is read, but for what it takes of other cases."""
         rng = stream(*self._place, step, index)
         case_id = self._case_ids[int(rng.integers(len(self._case_ids)))]
-        with self._named(step, index, case_id):
-            return self._read_sample(rng, case_id, index)
+        with self.named(step, index, case_id):
+            return self._draw(rng, case_id, index)
 
-    def _read_sample(self, rng: np.random.Generator, case_id: str, index: int) -> ReadSample:
-        """Return one sample of a case: draw where and how, and read that box."""
+    def read(self, step: int, index: int, drawn: Drawn) -> ReadSample:
+        """Return a drawn sample, read but not changed."""
+        with self.named(step, index, drawn.place.case_id):
+            image, labels = self._read(drawn.place, drawn.box)
+        sample = Sample(drawn.augmentation, image, labels, donors=drawn.donors)
+        return ReadSample(sample, drawn.case_ids)
+
+    def _draw(self, rng: np.random.Generator, case_id: str, index: int) -> Drawn:
+        """Return where and how a sample of a case is made."""
         plan = self._configuration
         recipe = plan.recipe
         place = self._draw_place(rng, case_id, index)
@@ -241,25 +242,22 @@ class Batches:
             num_classes=len(self._labels.names),
         )
         mixed = [self._donor(rng, mix, case_id, index) for mix in augmentation.mixes]
-        box = augmentation.source_box(place.start[leading:], plan.patch_size)
-        sample = Sample(
-            augmentation,
-            *self._read(place, box),
+        return Drawn(
+            place=place,
+            box=augmentation.source_box(place.start[leading:], plan.patch_size),
+            augmentation=augmentation,
             donors=tuple(None if other is None else other[1] for other in mixed),
+            case_ids=(case_id, *(other[0].case_id for other in mixed if other is not None)),
         )
-        others = [other[0].case_id for other in mixed if other is not None]
-        return ReadSample(sample, (case_id, *others))
 
     def _read(self, place: Place, box: Box) -> tuple[NDArray[np.float32], NDArray]:
         """Return image (C, *S) and labels (*S) of a box of the network's axes at a place."""
         image, labels = self._cases.arrays(place.case_id)
-        leading = place.start[: len(place.start) - len(box)]
-        slices = tuple((first, first + 1) for first in leading)
-        size = [high - low for low, high in box]
+        whole_box, size = place.whole_box(box), [high - low for low, high in box]
         padding = self._configuration.recipe.padding
         return (
-            read_image(image, slices + box, padding=padding).reshape(-1, *size),
-            read_labels(labels, slices + box).reshape(size),
+            read_image(image, whole_box, padding=padding).reshape(-1, *size),
+            read_labels(labels, whole_box).reshape(size),
         )
 
     def _donor(
@@ -359,35 +357,3 @@ def draw_start(
         return tuple(int(rng.integers(a, b + 1)) for a, b in zip(low, high, strict=True))
     around = [int(c) - p // 2 for c, p in zip(centre, size, strict=True)]
     return tuple(min(max(s, a), b) for s, a, b in zip(around, low, high, strict=True))
-
-
-@final
-class _Cases:
-    """A store whose first cases are kept in memory, as far as they fit."""
-
-    def __init__(self, store: PreparedCases, cache_bytes: int) -> None:
-        self.store = store
-        self._free_bytes = cache_bytes
-        self._lock = threading.Lock()
-        self._kept: dict[str, tuple[NDArray, NDArray]] = {}
-
-    def arrays(self, case_id: str) -> tuple[Stored, Stored]:
-        """Return image (C, *S) and labels (*S), from memory or opened anew for this thread."""
-        kept = self._kept.get(case_id)
-        if kept is not None:
-            return kept
-        image, labels = self.store.image(case_id), self.store.labels(case_id)
-        num_bytes = _num_bytes(image) + _num_bytes(labels)
-        with self._lock:
-            if case_id not in self._kept and num_bytes <= self._free_bytes:
-                self._kept[case_id] = (_whole(image), _whole(labels))
-                self._free_bytes -= num_bytes
-            return self._kept.get(case_id, (image, labels))
-
-
-def _num_bytes(stored: Stored) -> int:
-    return math.prod(stored.shape) * stored.dtype.itemsize
-
-
-def _whole(stored: Stored) -> NDArray:
-    return np.asarray(stored[(slice(None),) * len(stored.shape)])

@@ -1,52 +1,81 @@
-"""Looks at the same validation cases again and again, for a learning rate that follows them."""
+"""Looks at validation cases while a fold trains: always the same cases, so that looks compare."""
 
+import math
 from typing import final
 
 from torch import nn
 
 from autoseg.errors import TrainingError
 from autoseg.network.execution import Execution
-from autoseg.train.job import FoldJob
-from autoseg.train.validation import QUICK_FRACTION, pooled_dice, prediction_work, spread_cases
+from autoseg.train.job import FoldJob, Listeners
+from autoseg.train.validation import pooled_dice, prediction_work, spread_cases
 
+NUM_LOOKS = 8
+"""Parts of a run; after each but the last, some validation cases are looked at."""
 MAX_LOOKS = 100
-"""Parts of a run after which its cases are looked at, where they cost little."""
+"""The same of a learning rate that follows the looks, where its cases cost little."""
 MIN_REDUCTIONS = 3
-"""The rate could fall so many times in a run that learns nothing, however dear the looks are."""
+"""Such a rate could fall so many times in a run that learns nothing, however dear the looks are."""
+LOOK_WORK = 0.04
+"""Part of the steps' work that looks may cost."""
 
 
 @final
 class SteadyLook:
     """Dice of a few cases on the prepared grid, always the same ones.
 
-    `QuickLook` takes more cases when a run has paid for them, so that its looks are no comparison.
-    These are at most 100 and cost a twenty-fifth of the run, or as much as there must be for the
-    patience of the plan to run out three times.
+    How many cases and looks there are depends on numbers of steps and tiles only: never on a clock,
+    and never on where a run was interrupted.
 
     Parameters
     ----------
     job
         Whose validation cases.
     num_steps
-        Of the run as first planned: what is looked at never depends on a clock.
+        Of the run as first planned.
     """
 
     def __init__(self, job: FoldJob, num_steps: int) -> None:
         self._job = job
-        work = {case_id: prediction_work(job, case_id) for case_id in spread_cases(job)}
-        first = next(iter(work))
-        least = MIN_REDUCTIONS * (job.planned.training.reduce_patience + 1)
-        affordable = int(QUICK_FRACTION * num_steps / work[first])
-        self.num_looks = max(least, min(MAX_LOOKS, affordable))
-        left = QUICK_FRACTION * num_steps / self.num_looks
-        self._case_ids = [first]
-        for case_id in list(work)[1:]:
-            if sum(work[item] for item in self._case_ids) + work[case_id] <= left:
-                self._case_ids.append(case_id)
+        self._work = {case_id: prediction_work(job, case_id) for case_id in spread_cases(job)}
+        affordable = LOOK_WORK * num_steps / next(iter(self._work.values()), math.inf)
+        self.num_looks = NUM_LOOKS
+        if job.planned.training.schedule == "reduce_on_plateau":
+            least = MIN_REDUCTIONS * (job.planned.training.reduce_patience + 1)
+            self.num_looks = max(least, min(MAX_LOOKS, int(affordable)))
+            affordable = max(affordable, self.num_looks)
+        self._density = min(1.0, affordable / self.num_looks)
+        self._case_ids = self._chosen(LOOK_WORK * num_steps / self.num_looks)
 
-    def dice(self, model: nn.Module, execution: Execution, step: int) -> list[float | None]:  # noqa: ARG002
-        """Return the Dice of each foreground class, pooled over the cases."""
-        return pooled_dice(self._job, model, execution, self._case_ids)
+    def _chosen(self, most: float) -> list[str]:
+        """Return the first case, and those besides that a look can pay for."""
+        chosen, spent = [], 0.0
+        for case_id, work in self._work.items():
+            if not chosen or spent + work <= most:
+                chosen.append(case_id)
+                spent += work
+        return chosen
+
+    def is_due(self, part: int) -> bool:
+        """Return whether there is a look after `part` of the `num_looks` parts of the run.
+
+        Not after each where the steps of one part do not pay for a look.
+        """
+        return int(part * self._density) > int((part - 1) * self._density)
+
+    def dice(
+        self, model: nn.Module, execution: Execution, listeners: Listeners
+    ) -> list[float | None]:
+        """Return the Dice of each foreground class, pooled over the cases.
+
+        None for a class that none of them has.
+
+        Raises
+        ------
+        Interrupted
+            The caller asked to stop.
+        """
+        return pooled_dice(self._job, model, execution, self._case_ids, listeners)
 
 
 def check_looks(job: FoldJob) -> None:

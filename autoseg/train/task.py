@@ -18,10 +18,12 @@ from autoseg.train.denoising import (
     initial_weights,
 )
 from autoseg.train.device_batches import DeviceBatches
+from autoseg.train.fitting import resident_bytes
 from autoseg.train.job import FoldJob
 from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import Learner
 from autoseg.train.origin import read_settings
+from autoseg.train.residents import Residents
 from autoseg.train.sampling import Batch, Batches
 
 
@@ -44,6 +46,10 @@ class BatchSource(Protocol):
         self, step: int, num_steps: int, num_workers: int
     ) -> Generator[WaitingBatch, None, None]:
         """Yield the batches of steps `step` to `num_steps` - 1, made ahead by threads."""
+        ...
+
+    def relieve(self) -> bool:
+        """Free memory of the device that training can do without; return whether there was any."""
         ...
 
 
@@ -89,7 +95,9 @@ def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches | DeviceBatc
     )
     if augmentation_place(job) == "workers":
         return batches
-    return DeviceBatches(batches, torch.device(job.device).type)
+    num_bytes = resident_bytes(job) if cache_bytes else 0
+    residents = Residents(job.store, job.device, num_bytes)
+    return DeviceBatches(batches, torch.device(job.device).type, residents)
 
 
 TASKS = MappingProxyType(

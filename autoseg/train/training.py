@@ -10,6 +10,7 @@ import torch
 from autoseg.seeds import stream_seed
 from autoseg.train.checkpoint import (
     Standing,
+    has_finite_weights,
     restore_checkpoint,
     save_checkpoint,
     save_weights,
@@ -28,14 +29,17 @@ from autoseg.train.records import RunSettings
 from autoseg.train.schedule import Branch, Revision, Schedule
 from autoseg.train.steady_look import SteadyLook
 from autoseg.train.task import TASKS, BatchSource
-from autoseg.train.validation import QuickLook, timed_validation
-from autoseg.train.watch import AstrayError, Watch
+from autoseg.train.validation import timed_validation
+from autoseg.train.watch import AstrayError, Watch, not_finite
 from autoseg.workspace import append_line
 
 MOST_STEPS = 2**31 - 1
 """Batches are made for so many steps where steps may be added."""
-NUM_LOOKS = 8
-"""Parts of a run; after each but the last, some validation cases are looked at."""
+LEAST_SCALE = 1e-4
+"""Of a loss in fp16. It is halved by each step whose gradients are not finite: no loss needs less,
+and all steps are left out where it has come to this."""
+BEFORE_LOOK_S = 5.0
+"""A checkpoint that is younger serves when validation cases are about to be looked at."""
 
 
 @final
@@ -95,10 +99,7 @@ class FoldTraining:
             plan_digest=settings.plan_digest, step=0, elapsed_s=0.0
         )
         self._metrics = Metrics(job, self._listeners, settings=settings, step=self._standing.step)
-        self._look, self._num_looks = QuickLook(job, self._standing.step), NUM_LOOKS
-        if job.planned.training.schedule == "reduce_on_plateau":
-            self._look = SteadyLook(job, settings.num_steps)
-            self._num_looks = self._look.num_looks
+        self._look = SteadyLook(job, settings.num_steps)
         self._watch = Watch(job, self._listeners)
         self._saved = time.monotonic()
 
@@ -123,18 +124,25 @@ class FoldTraining:
             The loss is no longer finite, or all is lost that was found, although the run went back
             to a checkpoint as often as it may.
         """
-        while True:
-            try:
-                if not self._has_reached(until):
-                    self._train(until)
-                self._save()
-                break
-            except AstrayError as error:
-                self._go_back(error)
+        while (astray := self._astray(until)) is not None:
+            self._go_back(astray)
         if until == 1.0:
             weights = self._learner.ema.model.state_dict()
             save_weights(self._job.folder.final, weights, self._standing)
         return self._standing.step
+
+    def _astray(self, until: float) -> AstrayError | None:
+        """Train to a part of the run and save; return what went astray, if anything did.
+
+        Without its traceback, whose frames would keep the network and all that trains it.
+        """
+        try:
+            if not self._has_reached(until):
+                self._train(until)
+            self._save()
+        except AstrayError as error:
+            return error.with_traceback(None)
+        return None
 
     def _has_reached(self, until: float) -> bool:
         step = self._standing.step
@@ -165,7 +173,9 @@ class FoldTraining:
                 learning_rate=self._learning_rate,
                 max_gradient_norm=training.max_gradient_norm,
                 first_step=first,
-                micro_batches=read_micro_batches(self._job, self._settings, self._listeners),
+                micro_batches=read_micro_batches(
+                    self._job, self._settings, self._listeners, self._batches.relieve
+                ),
             )
             for result in steps:
                 self._after(result)
@@ -187,7 +197,7 @@ class FoldTraining:
         step, num_steps = result.step, self._num_steps
         self._metrics.add(result)
         self._standing = self._standing.revised(step=step, elapsed_s=self._pace.elapsed_s())
-        dice = self._dice(step)
+        dice = self._dice(step) if self._is_look_due(step) else []
         self._reduce(dice)
         if dice or self._metrics.is_due(step) or step == num_steps:
             elapsed_s = self._standing.elapsed_s
@@ -200,7 +210,7 @@ class FoldTraining:
         if self._listeners.should_stop():
             self._save()
             self._listeners.stop_if_asked(self._job.name)
-        elif time.monotonic() - self._saved > self._job.checkpoint_interval_s:
+        elif time.monotonic() - self._saved > self._checkpoint_interval_s(step):
             self._save()
         if self._branch is None and self._pace.is_check_due():
             self._revise(step)
@@ -223,14 +233,26 @@ class FoldTraining:
         append_line(self._job.folder.events, event)
         self._schedule = self._schedule.revised(step, affordable)
 
+    def _checkpoint_interval_s(self, step: int) -> float:
+        """Return the seconds after which a checkpoint is due: fewer where a look comes next.
+
+        A look may take minutes, and a process that is killed in it loses what came before.
+        """
+        usual_s = self._job.checkpoint_interval_s
+        return min(usual_s, BEFORE_LOOK_S) if self._is_look_due(step + 1) else usual_s
+
+    def _is_look_due(self, step: int) -> bool:
+        """Return whether some validation cases are looked at after a step."""
+        if self._branch is not None or step >= self._schedule.num_steps:
+            return False
+        count = self._look.num_looks
+        parts = [math.floor(self._schedule.progress(s) * count) for s in (step - 1, step)]
+        return parts[0] < parts[1] and self._look.is_due(parts[1])
+
     def _dice(self, step: int) -> list[float | None]:
-        """Return the Dice of each class where a part of the run ends; else nothing."""
-        if self._branch is not None:
-            return []
-        parts = [math.floor(self._schedule.progress(s) * self._num_looks) for s in (step - 1, step)]
-        if parts[0] == parts[1] or step >= self._schedule.num_steps:
-            return []
-        return self._look.dice(self._learner.ema.model, self._execution, step)
+        """Return the Dice of each class on validation cases."""
+        self._metrics.check(step)  # spoilt weights would only look as if all were lost
+        return self._look.dice(self._learner.ema.model, self._execution, self._listeners)
 
     def _reduce(self, dice: list[float | None]) -> None:
         """Lower the learning rate where it follows the Dice and a look found no better one."""
@@ -249,7 +271,12 @@ class FoldTraining:
 
     def _save(self) -> None:
         """Write a checkpoint, unless the weights are spoilt."""
-        self._metrics.check(self._standing.step)
+        step, learner = self._standing.step, self._learner
+        self._metrics.check(step)
+        if not has_finite_weights(learner.ema.model):
+            raise not_finite(self._job, "a weight", step)
+        if self._execution.precision == "fp16" and learner.scaler.get_scale() < LEAST_SCALE:
+            raise not_finite(self._job, "the gradient of any step", step)
         self._standing = self._standing.revised(elapsed_s=self._pace.elapsed_s())
         entries = self._task.entries(self._job, self._learner)
         save_checkpoint(self._job.folder, self._learner, self._standing, **entries)

@@ -1,4 +1,4 @@
-"""Validation on whole cases: quick looks while training, and the scores at its end.
+"""Validation on whole cases: some of them while training, and the scores at its end.
 
 Letters in shapes: K classes, S image axes, S' axes of the prepared array.
 """
@@ -7,8 +7,9 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +21,26 @@ from autoseg.dataset.case import read_case
 from autoseg.dataset.label_values import IGNORE, to_values
 from autoseg.evaluate.score import score_case
 from autoseg.evaluate.scores import CaseScore
-from autoseg.infer.predict import count_tiles, mirroring, predict_prepared
+from autoseg.infer.predict import count_tiles, mirroring, predict_prepared, predict_rows
 from autoseg.network.execution import Execution
 from autoseg.runtime.geometry import Geometry
 from autoseg.runtime.images import TABLE_FORMAT, is_image, output_ending, write_labels
 from autoseg.runtime.prepare import Placement
-from autoseg.runtime.restore import restore_labels
+from autoseg.runtime.restore import restore_rows
+from autoseg.runtime.sums import Rows
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines
-from autoseg.train.out_of_fold import note_limit, store_case, stored_cases
+from autoseg.train.out_of_fold import (
+    MAX_CASE_VALUES,
+    forget_case,
+    note_limit,
+    store_case,
+    stored_cases,
+)
 from autoseg.train.schedule import BRANCH_AT, LOOK_FRACTION
 from autoseg.workspace import append_line
 
 MAX_QUICK_CASES = 16
-QUICK_FRACTION = 0.04
-"""Part of the steps' work that quick looks may cost."""
 FORWARD_FRACTION = 1 / 3
 """Work of predicting a batch, in training steps: backward takes twice what forward does."""
 MIN_PLATEAU_CASES = 3
@@ -51,47 +57,47 @@ MAX_WAITING = 1
 """Predicted cases that are restored and scored meanwhile: each holds the logits of an image."""
 
 
-class QuickLook:
-    """Dice of a few cases on the prepared grid, while training; costs a small part of it.
-
-    Which cases it takes depends on numbers of steps and tiles only, never on a clock.
-    """
-
-    def __init__(self, job: FoldJob, first_step: int) -> None:
-        self._job = job
-        self._spent = QUICK_FRACTION * first_step  # in training steps
-        self._case_ids = spread_cases(job)
-
-    def dice(self, model: nn.Module, execution: Execution, step: int) -> list[float | None]:
-        """Return the Dice of each foreground class, pooled over cases; empty if too dear."""
-        return pooled_dice(self._job, model, execution, list(self._affordable(step)))
-
-    def _affordable(self, step: int) -> Iterator[str]:
-        """Yield cases as long as the steps done allow their cost."""
-        for case_id in self._case_ids:
-            cost = prediction_work(self._job, case_id)
-            if self._spent + cost > QUICK_FRACTION * step:
-                return
-            self._spent += cost
-            yield case_id
-
-
 def pooled_dice(
-    job: FoldJob, model: nn.Module, execution: Execution, case_ids: Sequence[str]
+    job: FoldJob,
+    model: nn.Module,
+    execution: Execution,
+    case_ids: Sequence[str],
+    listeners: Listeners,
 ) -> list[float | None]:
-    """Return the Dice of each foreground class, pooled over cases; empty for none."""
-    if not case_ids:
+    """Return the Dice of each foreground class, pooled over cases; empty for none.
+
+    None for a class that none of the cases has: a voxel found there, or not, would make the mean
+    over classes jump.
+
+    Raises
+    ------
+    Interrupted
+        The caller asked to stop.
+    """
+    counts = []
+    for case_id in case_ids:
+        listeners.stop_if_asked(job.name)
+        counts.append(overlaps(job, model, execution, case_id))
+    if not counts:
         return []
-    counts = [overlaps(job, model, execution, case_id) for case_id in case_ids]
     inner, total = np.sum(counts, axis=0)
-    return [float(2 * a / b) if b else None for a, b in zip(inner, total, strict=True)]
+    voxels = np.sum([job.store.info(case_id).class_voxels for case_id in case_ids], axis=0)[1:]
+    return [
+        float(2 * a / b) if n and b else None for a, b, n in zip(inner, total, voxels, strict=True)
+    ]
 
 
 def spread_cases(job: FoldJob) -> list[str]:
-    """Return at most `MAX_QUICK_CASES` validation cases, evenly from the first to the last."""
-    count = min(MAX_QUICK_CASES, len(job.val_cases))
-    chosen = np.linspace(0, len(job.val_cases) - 1, count).round().astype(int)
-    return [job.val_cases[index] for index in chosen]
+    """Return at most `MAX_QUICK_CASES` validation cases, evenly from the first to the last.
+
+    Cases without foreground, which tell little, are taken only where there are no others.
+    """
+    store = job.store
+    full = [name for name in job.val_cases if any(store.info(name).class_voxels[1:])]
+    cases = full or job.val_cases
+    count = min(MAX_QUICK_CASES, len(cases))
+    chosen = np.linspace(0, len(cases) - 1, count).round().astype(int)
+    return [cases[index] for index in chosen]
 
 
 def plateau_cases(job: FoldJob, num_steps: int) -> list[str]:
@@ -125,8 +131,10 @@ def overlaps(
     """
     labels = np.asarray(job.store.labels(case_id)[:])
     image = np.asarray(job.store.image(case_id)[:])
-    logits = predict_prepared(model, image, job.planned, execution=execution, mirror_axes=())
-    found = np.where(labels == IGNORE, IGNORE, logits.argmax(axis=0))
+    found = np.empty_like(labels)
+    for rows in predict_rows(model, image, job.planned, execution=execution, mirror_axes=()):
+        found[rows.start : rows.stop] = rows.values.argmax(axis=0)
+    found[labels == IGNORE] = IGNORE
     found = without_unknown(found, job.case(case_id), job.plan.labels, fill=0)
     classes = range(1, job.planned.network.num_classes)
     pairs = [(labels == index, found == index) for index in classes]
@@ -168,7 +176,7 @@ def timed_validation(
         return expected_validation(job, seconds_per_step)
     part = work / validation_work(job)
     start = time.monotonic()
-    _score(job, case_id, _predict(job, model, execution, case_id))
+    _score(job, case_id, predict_case(job, model, execution, case_id))
     return (time.monotonic() - start) / part
 
 
@@ -204,12 +212,18 @@ def validate(
     with ThreadPoolExecutor(1, thread_name_prefix="validation") as pool:
         for case_id in left:
             listeners.stop_if_asked(job.name)
-            logits = _predict(job, model, execution, case_id)
+            rows = predict_case(job, model, execution, case_id)
             now = time.monotonic()
-            keep = case_id in stored
-            waiting.append(pool.submit(_finish_case, job, case_id, logits, now - last, keep=keep))
-            last = now
-            seconds += collect(MAX_WAITING)
+            finish = partial(_finish_case, job, case_id, rows, now - last, keep=case_id in stored)
+            if isinstance(rows, list):
+                waiting.append(pool.submit(finish))
+                last = now
+                seconds += collect(MAX_WAITING)
+                continue
+            seconds += collect(0)
+            waiting.append(Future())
+            waiting[0].set_result(finish())  # the network runs meanwhile
+            last = time.monotonic()
         seconds += collect(0)
     return tuple(done[case_id] for case_id in job.val_cases), seconds
 
@@ -223,41 +237,58 @@ def prediction_path(job: FoldJob, case_id: str) -> Path:
     return job.folder.validation / f"{case_id}{ending}"
 
 
-def _predict(
+def predict_case(
     job: FoldJob, model: nn.Module, execution: Execution, case_id: str
-) -> NDArray[np.float32]:
-    """Return the logits (K, *S') of a validation case, as the plan predicts."""
-    return predict_prepared(
+) -> Iterable[Rows]:
+    """Return the logits of a validation case, as the plan predicts, from its first row to its last.
+
+    They are a list of one, or predicted while they are read, if they are too many for memory.
+    """
+    predict = partial(
+        predict_rows if _is_huge(job, case_id) else predict_prepared,
         model,
         np.asarray(job.store.image(case_id)[:]),
         job.planned,
         execution=execution,
         mirror_axes=mirroring(job.planned),
     )
+    found = predict()
+    return [Rows(0, found)] if isinstance(found, np.ndarray) else found
+
+
+def _is_huge(job: FoldJob, case_id: str) -> bool:
+    """Return whether a case's logits are never held together; then they are not stored, too."""
+    shape = job.store.info(case_id).shape[1:]
+    return job.planned.network.num_classes * math.prod(shape) > MAX_CASE_VALUES
 
 
 def _finish_case(
-    job: FoldJob, case_id: str, logits: NDArray[np.float32], seconds: float, *, keep: bool
+    job: FoldJob, case_id: str, rows: Iterable[Rows], seconds: float, *, keep: bool
 ) -> tuple[CaseScore, float]:
     """Restore a prediction to the image's grid, write it in the user's values, score it.
 
-    `keep`: store the probabilities, too.
+    `seconds` is what predicting took so far; what it takes while rows are read is added.
+    `keep`: store the probabilities, too; else those of an earlier training go.
     """
-    classes, geometry, score = _score(job, case_id, logits)
+    start = time.monotonic()
+    classes, geometry, score = _score(job, case_id, rows)
+    if not isinstance(rows, list):
+        seconds += time.monotonic() - start
     write_labels(prediction_path(job, case_id), to_values(classes, job.plan.labels), geometry)
     if keep:
-        store_case(job, case_id, logits, geometry.spacing)
+        (whole,) = rows
+        store_case(job, case_id, whole.values, geometry.spacing)
+    else:
+        forget_case(job.folder, case_id)
     line = {"score": score.model_dump(mode="json"), "seconds": seconds}
     append_line(job.folder.scores, line)
     return score, seconds
 
 
-def _score(
-    job: FoldJob, case_id: str, logits: NDArray[np.float32]
-) -> tuple[NDArray, Geometry, CaseScore]:
+def _score(job: FoldJob, case_id: str, rows: Iterable[Rows]) -> tuple[NDArray, Geometry, CaseScore]:
     """Return a prediction's classes (*S) on the image's grid, that grid, and the scores."""
     placement = Placement.from_dict(job.store.info(case_id).placement)
-    classes = restore_labels(logits, placement)
+    classes, _ = restore_rows(rows, placement)
     image, reference = read_case(job.dataset, job.case(case_id))
     score = score_case(
         case_id,

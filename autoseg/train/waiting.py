@@ -1,7 +1,8 @@
 """What bounds the speed of a training: the data, or the computing."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Literal, TypeVar, final
 
 T = TypeVar("T")
@@ -10,6 +11,16 @@ Bound = Literal["data", "compute"]
 DATA_BOUND = 0.05
 """Part of the time that a training waits for batches from which on the data bound its speed. Where
 they are made faster than they are used, one is ready whenever it is asked for."""
+REMEDIES: Mapping[Bound, str] = MappingProxyType(
+    {
+        "data": "more processor cores for each fold (fewer --workers at once), a faster disk for "
+        "the workspace, or a plan with more --ram, which keeps more prepared cases in memory, "
+        "would make it faster",
+        "compute": "only a faster device, a smaller network or a smaller patch would make it "
+        "faster",
+    }
+)
+"""What helps, by what bounds the speed."""
 
 
 @final

@@ -38,6 +38,16 @@ class CollapseError(AstrayError):
     """A network that had found something finds nothing any more."""
 
 
+def not_finite(job: FoldJob, what: str, step: int) -> AstrayError:
+    """Return the error of a run in which `what`, such as "the loss", is no number any more."""
+    return AstrayError(
+        found=f"{job.name}: {what} is no longer a finite number at step {step}",
+        expected="finite losses, gradients and weights",
+        fix="look for extreme values with `autoseg check`, or lower the learning rate: "
+        f"`autoseg plan --replan --set {job.configuration}.training.peak_lr=...`",
+    )
+
+
 @final
 class Watch:
     """Looks at what a fold logs.
@@ -58,7 +68,10 @@ class Watch:
             (line["kind"], line["subject"]) for line in events if line["event"] == "trouble"
         }
         self._rollbacks = sum(line["event"] == "rolled back" for line in events)
-        self._best = best_so_far(read_lines(job.folder.metrics))
+        looks = read_lines(job.folder.metrics)
+        self._best = best_so_far(looks)
+        """Of each class."""
+        self._best_mean = max((line["dice"] for line in looks if "dice" in line), default=-1.0)
 
     @property
     def lr_factor(self) -> float:
@@ -108,8 +121,9 @@ class Watch:
         for trouble in troubles:
             if trouble is not None:
                 self.tell(trouble)
-        before, self._best = self._best, better(self._best, dice)
-        return _mean(dice) > _mean(before)
+        self._best = better(self._best, dice)
+        before, self._best_mean = self._best_mean, max(self._best_mean, _mean(dice))
+        return _mean(dice) > before
 
     def tell(self, trouble: Trouble) -> None:
         """Write and say what goes wrong, unless it has been said."""

@@ -99,3 +99,16 @@ def test_each_tracker_goes_its_own_way(place, tracker, told):
         place.log(1)
     assert tracker.steps() == [1]
     assert all("bad" in text for text in told)
+
+
+def test_logs_are_read_only_when_there_is_something_new(place, tracker, told, monkeypatch):
+    calls, read = [], follow.feed
+    monkeypatch.setattr(follow, "feed", lambda *args: calls.append(read(*args)))
+    place.log(1, 2)
+    with followed(place.workspace, {"fake": tracker}, told.append):
+        wait_until(lambda: tracker.steps() == [1, 2])
+        time.sleep(0.1)
+        assert len(calls) <= 2
+        place.log(3)
+        wait_until(lambda: tracker.steps() == [1, 2, 3])
+    assert len(calls) <= 5

@@ -148,6 +148,27 @@ def test_full_memory_halves_what_goes_through_at_once(error):
     assert_close(expected, {name: item.grad for name, item in network.named_parameters()})
 
 
+@pytest.mark.parametrize("size", [None, 1])
+def test_memory_that_can_be_freed_is_freed_before_the_parts_become_smaller(size):
+    """Also where they cannot become smaller."""
+    loss = build_loss(TRAINING.revised(supervision_weights=(0.7, 0.3)))
+    _, expected = gradients(model(), loss, size)
+    network, held, changes = model(), [True], []
+
+    def check(*_):
+        if held:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    network.register_forward_pre_hook(check)
+    micro_batches = MicroBatches(
+        size, (), lambda *change: changes.append(change), lambda: bool(held) and held.pop()
+    )
+    images, labels = batch()
+    backward(way(network, loss, micro_batches), images, (labels,), 0)
+    assert changes == []
+    assert_close(expected, {name: item.grad for name, item in network.named_parameters()})
+
+
 def test_full_memory_in_the_backward_pass_leaves_no_gradients_behind():
     loss = build_loss(TRAINING.revised(supervision_weights=(0.7, 0.3)))
     _, expected = gradients(model(), loss, 3)
@@ -183,6 +204,22 @@ def test_another_error_is_no_matter_of_memory():
     with pytest.raises(RuntimeError, match="shapes"):
         gradients(network, build_loss(TRAINING), None)
     assert is_memory_full(RuntimeError(FULL))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "CUDA error: out of memory",
+        "MPS backend out of memory (MPS allocated: 18 GB)",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "Unable to find a valid cuDNN algorithm to run convolution",
+        "std::bad_alloc",
+    ],
+)
+def test_full_memory_is_known_by_its_many_names(words):
+    assert is_memory_full(RuntimeError(words))
+    assert not is_memory_full(ValueError(words))
 
 
 def test_the_size_is_that_of_the_last_change_before_a_step():

@@ -56,6 +56,20 @@ def test_a_thread_that_hangs_is_told_with_its_case_and_not_waited_for(monkeypatc
         end.set()
 
 
+def test_whoever_stops_does_not_wait_for_a_thread_that_hangs(monkeypatch):
+    monkeypatch.setattr(module, "LEFT_BEHIND_S", 0.05, raising=False)
+    end = threading.Event()
+    threading.Timer(3.0, end.set).start()
+    stream = ahead(lambda step: step if step == 0 else end.wait(20), 0, 10, 1, nobody)
+    try:
+        assert next(stream) == 0
+        start = time.monotonic()
+        stream.close()
+        assert time.monotonic() - start < 2
+    finally:
+        end.set()
+
+
 def test_a_thread_that_was_only_slow_is_warned_of_and_waited_for(monkeypatch, caplog):
     monkeypatch.setattr(module, "WARN_S", 0.02)
 

@@ -5,6 +5,7 @@ import torch
 
 from autoseg.errors import WorkspaceError
 from autoseg.network.execution import Execution
+from autoseg.train import checkpoint
 from autoseg.train.checkpoint import (
     Standing,
     load_weights,
@@ -62,6 +63,25 @@ def test_restoring_gives_everything_back(prepared, learner, folder):
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_a_device_that_draws_goes_on_from_its_checkpoint(learner, folder, monkeypatch):
+    drawn, set_again = torch.ones(4, dtype=torch.uint8), []
+    monkeypatch.setattr(checkpoint, "random_state", lambda _: (torch.get_rng_state(), drawn))
+    monkeypatch.setattr(checkpoint, "set_random_state", lambda *given: set_again.append(given))
+    save_checkpoint(folder, learner, standing())
+    assert restored_step(folder, learner) == 3
+    ((states, device),) = set_again
+    assert torch.equal(states[1], drawn)
+    assert device == torch.device("cpu")
+
+
+def test_a_checkpoint_of_an_earlier_version_knows_no_device(learner, folder):
+    save_checkpoint(folder, learner, standing())
+    content = torch.load(folder.last, weights_only=True)
+    del content["device_random"]
+    torch.save(content, folder.last)
+    assert restored_step(folder, learner) == 3
+
+
 def test_nothing_to_restore_is_none(learner, folder):
     assert restore_checkpoint(folder, learner, "plan") is None
 
@@ -81,6 +101,27 @@ def test_two_damaged_checkpoints_are_an_error(learner, folder):
     folder.previous.write_bytes(b"")
     with pytest.raises(WorkspaceError, match="cannot be read"):
         restore_checkpoint(folder, learner, "plan")
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"R", b"a", b"t", b"\x80\x02]q\x00.", b"\x80\x02J", bytes(2000), b"PK\x05\x06"]
+)
+def test_whatever_is_in_a_damaged_checkpoint_it_falls_back(learner, folder, garbage):
+    for step in (1, 2):
+        save_checkpoint(folder, learner, standing(step))
+    folder.last.write_bytes(garbage)
+    assert restored_step(folder, learner) == 1
+
+
+def test_a_checkpoint_with_a_changed_weight_falls_back(learner, folder):
+    for step in (1, 2):
+        save_checkpoint(folder, learner, standing(step))
+    content = folder.last.read_bytes()
+    weights = learner.model.state_dict()["heads.0.weight"].numpy().tobytes()
+    place = content.find(weights)
+    assert place > 0
+    folder.last.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    assert restored_step(folder, learner) == 1
 
 
 @pytest.mark.parametrize("key", ["standing", "averaged", "optimizer"])

@@ -1,10 +1,14 @@
 """The same seed gives the same weights on a processor, whatever happens on the way."""
 
+from dataclasses import replace
+from shutil import which
+
 import pytest
 import torch
 
 from autoseg.train.fold import train_fold
 from autoseg.train.job import Interrupted
+from autoseg.train.records import RunSettings
 
 NUM_STEPS = 2
 
@@ -51,6 +55,26 @@ def test_dropout_goes_on_after_an_interruption_as_without_one(uninterrupted, mak
     with pytest.raises(Interrupted):
         train_fold(job, lambda _: None, lambda: True)  # after the first step
     assert are_same(uninterrupted, weights_of(job))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own code
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.skipif(which("g++") is None, reason="needs a C++ compiler")
+def test_a_compiled_network_learns_the_same_after_an_interruption(make_dropping):
+    def make():
+        job = make_dropping()
+        training = job.planned.training.revised(compiled=True)
+        item = job.planned.revised(training=training)
+        return replace(job, plan=job.plan.revised(configurations=(item,)))
+
+    whole, broken = make(), make()
+    expected = weights_of(whole)
+    assert RunSettings.load(whole.folder.settings).compiled
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    with pytest.raises(Interrupted):
+        train_fold(broken, lambda _: None, lambda: True)
+    assert are_same(expected, weights_of(broken))
 
 
 def test_draws_of_others_change_nothing(uninterrupted, make_dropping):

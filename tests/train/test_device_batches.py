@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from autoseg.network.execution import Execution
+from autoseg.testing.plans import small_configuration
 from autoseg.train.device_batches import DeviceBatches, PackedBatch
 from autoseg.train.fold import Interrupted, _batches, train_fold
 from autoseg.train.learner import build_learner, build_loss
@@ -42,6 +43,16 @@ def stop_after(calls):
 
 def weights(job):
     return torch.load(job.folder.final, weights_only=True)["weights"]
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Return a function that lets the processor count as a device with so much memory."""
+
+    def change(num_bytes):
+        monkeypatch.setattr("autoseg.train.task.resident_bytes", lambda _: num_bytes)
+
+    return change
 
 
 def test_batches_are_those_of_the_workers_but_for_noise(make_job):
@@ -81,7 +92,9 @@ def test_interrupted_run_goes_on_to_the_same_weights(make_job):
     )
 
 
-def test_a_training_step_waits_for_nothing(make_job):
+@pytest.mark.parametrize("num_bytes", [0, 10**9])
+def test_a_training_step_waits_for_nothing(make_job, free, num_bytes):
+    free(num_bytes)
     job = on_device(make_job())
     # Of AdamW the processor's form alone reads its count of steps.
     training = job.planned.training.revised(optimizer="sgd", momentum=0.9)
@@ -136,6 +149,65 @@ def test_where_patches_are_changed_is_decided_once(make_job):
     assert read_settings(job) == settings
     assert augmentation_place(job) == "workers"
     assert isinstance(_batches(job).batch(0), Batch)
+
+
+def same(first, second):
+    return torch.equal(first.images, second.images) and torch.equal(first.labels, second.labels)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"cutmix_probability": 0.5, "copy_paste_probability": 0.5}]
+)
+def test_patches_that_are_cut_on_the_device_are_those_that_are_read(make_job, free, changes):
+    job = changed(on_device(make_job()), rotation_probability=0.5, scale_probability=0.5, **changes)
+    expected = [_batches(job).batch(step).on(CPU) for step in range(4)]
+    case = job.store.info(job.train_cases[0])
+    for most in (10**9, 5 * int(np.prod(case.shape))):  # all cases, and some of them
+        free(most)
+        batches: Any = _batches(job)
+        packed = [batches.batch(step) for step in range(4)]
+        assert any(item.packed.voxels.numel() for item in packed) == (most < 10**9 or bool(changes))
+        assert any(cut is not None for item in packed for cut in item.packed.cuts)
+        assert all(same(a, b.on(CPU)) for a, b in zip(expected, packed, strict=True))
+
+
+def test_slices_are_cut_on_the_device_too(make_job, free):
+    job = on_device(make_job())
+    item = small_configuration((16, 16), image_axes=3, batch_size=3)
+    plan = job.plan.model_copy(update={"configurations": (item.revised(name=job.configuration),)})
+    job = on_device(replace(job, plan=plan))
+    expected = _batches(job).batch(0).on(CPU)
+    free(10**9)
+    packed = _batches(job).batch(0)
+    assert isinstance(packed, PackedBatch)
+    assert None not in packed.packed.cuts
+    assert same(expected, packed.on(CPU))
+
+
+def test_cases_leave_the_device_when_its_memory_is_needed(make_job, free):
+    job = on_device(make_job())
+    free(10**9)
+    batches = _batches(job)
+    ahead = batches.batch(0)
+    expected = ahead.on(CPU)
+    assert batches.relieve()
+    assert same(expected, ahead.on(CPU))
+    found = batches.batch(0)
+    assert isinstance(found, PackedBatch)
+    assert set(found.packed.cuts) == {None}
+    assert same(expected, found.on(CPU))
+    assert not batches.relieve()
+    assert not _batches(make_job()).relieve()
+
+
+def test_a_fold_trains_alike_with_and_without_cases_on_the_device(make_job, free):
+    found = []
+    for num_bytes in (0, 10**9):
+        free(num_bytes)
+        job = on_device(make_job(num_steps=2, val_cases=()))
+        train_fold(job, ignore_progress, lambda: False)
+        found.append(weights(job))
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_batch_on_a_device_is_not_copied_again():

@@ -98,13 +98,26 @@ def test_a_run_that_was_cut_goes_on_bit_by_bit_after_an_interruption(make_job, f
     assert_same_weights(whole, again)
 
 
+def test_cases_may_take_half_of_what_a_device_has_left(make_job, monkeypatch):
+    job = make_job()
+    assert fitting.resident_bytes(job) == 0  # a processor has no memory of its own
+    needed = expected_memory(job, "fp32", job.planned.batch_size)
+    for free, expected in ((needed + 1000, 500), (needed - 1000, 0)):
+        monkeypatch.setattr(fitting, "free_memory", lambda _, free=free: free)
+        assert fitting.resident_bytes(job) == expected
+    item = job.planned.revised(previous_stage="3d_lowres")
+    plan = job.plan.model_copy(update={"configurations": (item,)})
+    monkeypatch.setattr(fitting, "free_memory", lambda _: 10**15)
+    assert fitting.resident_bytes(replace(job, plan=plan)) == 0
+
+
 def test_a_copy_takes_over_what_its_fold_has_found_out(make_job):
     job = with_batch(make_job(), 4)
     settings = RunSettings.model_construct(micro_batch=None)
     job.folder.root.mkdir(parents=True)
     job.folder.events.write_text('{"event": "micro_batch", "step": 3, "micro_batch": 2}\n')
     copy = replace(job, branch=0)
-    found = fitting.read_micro_batches(copy, settings, ignore_listeners())
+    found = fitting.read_micro_batches(copy, settings, ignore_listeners(), lambda: False)
     assert (found.at(2), found.at(3)) == (None, 2)
     found.halve(4, 2)
     assert events(job)[-1] == {"event": "micro_batch", "step": 4, "micro_batch": 1}

@@ -1,6 +1,8 @@
+import gc
 import json
 import math
 import os
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -9,16 +11,19 @@ import torch
 
 from autoseg.dataset.case import read_case
 from autoseg.errors import TrainingError, WorkspaceError
+from autoseg.network import execution
 from autoseg.runtime.images import read_labels
 from autoseg.runtime.recipe import Region
 from autoseg.train import fold, training
 from autoseg.train.fold import Interrupted, train_fold
 from autoseg.train.lines import read_lines
 from autoseg.train.lock import held
+from autoseg.train.loop import train
+from autoseg.train.probe import run_settings
 from autoseg.train.records import FoldResult, RunSettings
+from autoseg.train.steady_look import SteadyLook
 from autoseg.train.task import TASKS
 from autoseg.train.training import read_schedule
-from autoseg.train.validation import QuickLook
 from autoseg.workspace import append_line
 
 
@@ -315,9 +320,20 @@ def test_a_run_whose_plan_forbids_it_does_not_go_back(make_job, spoil):
     assert rollbacks(job) == []
 
 
-def test_a_network_that_loses_all_it_had_found_goes_back_to_the_best_look(make_job, monkeypatch):
-    looks = iter([[0.5], [0.6], [0.0], [0.6], [0.7], [0.8], [0.8], [0.8]])
-    monkeypatch.setattr(QuickLook, "dice", lambda *_: next(looks))
+@pytest.fixture
+def see(monkeypatch):
+    """Return a function that sets what the looks find, one after each eighth of a run."""
+
+    def change(*dice):
+        looks = iter(dice)
+        monkeypatch.setattr(SteadyLook, "is_due", lambda *_: True)
+        monkeypatch.setattr(SteadyLook, "dice", lambda *_: list(next(looks)))
+
+    return change
+
+
+def test_a_network_that_loses_all_it_had_found_goes_back_to_the_best_look(make_job, see):
+    see([0.5], [0.6], [0.0], [0.6], [0.7], [0.8], [0.8], [0.8])
     job = make_job(num_steps=24)
     assert train_fold(job, ignore_progress, never).num_steps == 24
     (line,) = rollbacks(job)
@@ -325,9 +341,8 @@ def test_a_network_that_loses_all_it_had_found_goes_back_to_the_best_look(make_j
     assert "nothing is found any more" in line["found"]
 
 
-def test_a_lost_class_is_told_once_and_written(make_job, monkeypatch):
-    looks = iter([[0.5], [0.04], [0.04], [0.3], [0.04], [0.5], [0.6], [0.6]])
-    monkeypatch.setattr(QuickLook, "dice", lambda *_: next(looks))
+def test_a_lost_class_is_told_once_and_written(make_job, see):
+    see([0.5], [0.04], [0.04], [0.3], [0.04], [0.5], [0.6], [0.6])
     job = make_job(num_steps=24)
     item = job.planned
     item = item.revised(training=item.training.revised(max_rollbacks=0))
@@ -337,6 +352,62 @@ def test_a_lost_class_is_told_once_and_written(make_job, monkeypatch):
     found = [line for line in lines(job.folder.events) if line["event"] == "trouble"]
     assert [(line["kind"], line["step"]) for line in found] == [("class lost", 6)]
     assert sum("has been lost" in str(event.get("text")) for event in told) == 1
+
+
+def test_spoilt_weights_are_never_saved(make_job, monkeypatch):
+    """Here a step that is itself in order leaves a weight that is no number."""
+    spoilt = iter([True])
+
+    def spoil_once(learner, *args, **options):
+        for result in train(learner, *args, **options):
+            if result.step == 3 and next(spoilt, False):
+                for model in (learner.model, learner.ema.model):
+                    next(model.parameters()).data.fill_(math.inf)
+            yield result
+
+    monkeypatch.setattr(training, "train", spoil_once)
+    job = make_job(num_steps=6, checkpoint_interval_s=0.0)
+    assert train_fold(job, ignore_progress, never).num_steps == 6
+    (line,) = rollbacks(job)
+    assert (line["step"], line["to_step"]) == (3, 2)
+    assert "a weight is no longer a finite number" in line["found"]
+
+
+def test_gradients_that_never_are_numbers_are_found_in_half_precision_too(make_job, monkeypatch):
+    """There the steps are left out, and without a look at the scale nobody would know."""
+    spoilt = iter([True])
+
+    def spoil_once(learner, *args, **options):
+        for result in train(learner, *args, **options):
+            if result.step == 3 and next(spoilt, False):
+                learner.scaler.update(1e-6)
+            yield result
+
+    job = make_job(num_steps=4, checkpoint_interval_s=0.0, val_cases=())
+    monkeypatch.setattr(execution, "REDUCED", {})  # which is slow on processors
+    settings = run_settings(job, fold._batches(job))
+    job.folder.settings.write_text(settings.revised(precision="fp16").to_json())
+    monkeypatch.setattr(training, "train", spoil_once)
+    train_fold(job, ignore_progress, never)
+    (line,) = rollbacks(job)
+    assert (line["step"], line["to_step"]) == (3, 2)
+
+
+def test_a_run_that_goes_back_does_not_hold_two_networks(make_job, spoil, monkeypatch):
+    made, task = [], training.TASKS["segmentation"]
+
+    def build(*args):
+        gc.collect()
+        assert [model for model in made if model() is not None] == []
+        learner = task.build_learner(*args)
+        made.append(weakref.ref(learner.model))
+        return learner
+
+    spoil(2)
+    changed = {"segmentation": replace(training.TASKS["segmentation"], build_learner=build)}
+    monkeypatch.setattr(training, "TASKS", changed)
+    train_fold(make_job(num_steps=3), ignore_progress, never)
+    assert len(made) == 2
 
 
 def test_a_fold_that_another_process_trains_is_refused(make_job, monkeypatch):

@@ -56,6 +56,7 @@ def test_a_first_layer_with_a_thousandth_of_the_gradient_is_told():
     assert weak_gradient(2e-3, 1.0, 5) is None
     assert weak_gradient(0.0, 0.0, 5) is None
     assert weak_gradient(float("nan"), 1.0, 5) is None
+    assert weak_gradient(1.0, float("inf"), 5) is None
     trouble = weak_gradient(5e-4, 1.0, 5)
     assert trouble is not None
     assert "5.0e-04" in trouble.found

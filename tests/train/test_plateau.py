@@ -1,14 +1,18 @@
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from autoseg.train import plateau
 from autoseg.train.fold import Interrupted, train_fold
+from autoseg.train.job import Listeners
 from autoseg.train.lines import read_lines
 from autoseg.train.plateau import annealed_ends, judged
 from autoseg.train.records import AnnealedEnd, FoldResult, RunSettings
 from autoseg.train.schedule import ANNEALED_FRACTION, BRANCH_AT
+from autoseg.train.watch import AstrayError
 
 STEPS = 160
 """The first copy is made after ten."""
@@ -82,6 +86,32 @@ def test_cases_without_a_score_do_not_count():
     found = judged(end(0.9, None, 0.9, 0.5), end(0.8, 0.8, 0.8, None))
     assert found.gain == pytest.approx(0.1)
     assert judged(end(None, 0.9), end(0.8, None)).gain is None
+
+
+def test_a_copy_that_goes_astray_tells_nothing_and_the_fold_goes_on(make_job, monkeypatch):
+    class Training:
+        def __init__(self, *_, branch=None, **__):
+            self.branch = branch
+
+        def run(self, until=1.0):
+            if self.branch is not None:
+                raise AstrayError(found="the loss is no number", expected="numbers", fix="none")
+            return 10
+
+    monkeypatch.setattr(plateau, "FoldTraining", Training)
+    monkeypatch.setattr(plateau, "_copy_checkpoint", lambda *_: None)
+    monkeypatch.setattr("autoseg.train.validation.LOOK_FRACTION", 1.0)
+    job = make_job(num_steps=STEPS)
+    pace: Any = SimpleNamespace(elapsed_s=lambda: 3.0)
+    settings: Any = SimpleNamespace(num_steps=STEPS)
+    listeners = Listeners(ignore_progress, never)
+    nothing: Any = None
+    found = plateau._annealed(job, settings, nothing, listeners, pace=pace, index=0)
+    assert (found.step, found.num_steps) == (10, 12)
+    assert found.case_dice == (None, None)
+    assert found.class_dice == (None,)
+    assert not judged(end(0.8, 0.8), found).is_plateau
+    assert not judged(found, end(0.8, 0.8)).is_plateau
 
 
 @pytest.fixture

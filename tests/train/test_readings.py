@@ -1,4 +1,6 @@
-from autoseg.train.readings import readings
+import pytest
+
+from autoseg.train.readings import readings, waiting_share
 
 LINES = [
     {"step": 5, "seconds": 30.0, "loss": 1.0, "lr": 0.01, "gradient_norm": None},
@@ -31,3 +33,15 @@ def test_lines_without_step_or_time_break_nothing():
 def test_a_log_that_went_back_has_no_speed_there():
     lines = [{"step": 20, "seconds": 9.0}, {"step": 10, "seconds": 12.0}]
     assert "step_seconds" not in readings(lines, batch_size=2)[1].values
+
+
+def test_the_part_of_the_time_that_was_waited_is_weighted_by_time():
+    lines = [
+        {"step": 1, "seconds": 100.0, "waiting": 0.9},  # the machine was measured, too
+        {"step": 2, "seconds": 101.0, "waiting": 0.5},
+        {"step": 3},  # of an earlier version
+        {"step": 4, "seconds": 104.0, "waiting": 0.1},
+    ]
+    assert waiting_share(lines) == pytest.approx((1 * 0.5 + 3 * 0.1) / 4)
+    assert waiting_share(lines[:1]) == 0.9
+    assert waiting_share([{"step": 1, "seconds": 1.0}]) is None

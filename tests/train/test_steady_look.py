@@ -1,17 +1,23 @@
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from autoseg.errors import TrainingError
-from autoseg.train import plateau
+from autoseg.network.execution import Execution
+from autoseg.preprocess.store import CaseStore
+from autoseg.train import plateau, training
 from autoseg.train.checkpoint import Standing
 from autoseg.train.fold import Interrupted, train_fold
+from autoseg.train.job import Listeners
 from autoseg.train.lines import read_lines
 from autoseg.train.records import RunSettings
 from autoseg.train.steady_look import MAX_LOOKS, SteadyLook
-from autoseg.train.validation import can_see_plateau
+from autoseg.train.validation import can_see_plateau, pooled_dice, spread_cases
 
+CPU = Execution(device="cpu", precision="fp32")
 STEPS = 12
 
 
@@ -47,7 +53,8 @@ def rates(job):
 @pytest.fixture
 def worse(monkeypatch):
     """Let each look be worse than the one before."""
-    monkeypatch.setattr(SteadyLook, "dice", lambda _, model, execution, step: [0.5 / step])
+    count = iter(range(1, 10**9))
+    monkeypatch.setattr(SteadyLook, "dice", lambda *_: [0.5 / next(count)])
 
 
 def test_the_rate_is_halved_when_looks_become_no_better(make_job, worse):
@@ -77,7 +84,7 @@ def test_where_the_rate_stands_is_in_the_checkpoint(make_job, worse):
         train_fold(job, ignore_progress, after(9))
     content = torch.load(job.folder.last, weights_only=True)
     standing = Standing.model_validate(content["standing"])
-    assert standing.reductions.best == pytest.approx(0.5 / 4)
+    assert standing.reductions.best == 0.5  # of the first look
     assert standing.reductions.factor < 1
 
 
@@ -100,6 +107,87 @@ def test_without_validation_cases_such_a_rate_is_refused(make_job):
         train_fold(job, ignore_progress, never)
     assert "--set 3d_fullres.training.schedule=poly" in caught.value.fix
     assert not job.folder.settings.exists()
+
+
+@pytest.fixture
+def cheap(monkeypatch):
+    """Return a function that sets what each case costs, in steps, and how well it is predicted."""
+
+    def change(work, counts):
+        for name in ("steady_look", "validation"):
+            monkeypatch.setattr(f"autoseg.train.{name}.prediction_work", lambda *_: work)
+        found = {case_id: (np.array([a]), np.array([b])) for case_id, (a, b) in counts.items()}
+        monkeypatch.setattr("autoseg.train.validation.overlaps", lambda *args: found[args[3]])
+
+    return change
+
+
+def dice_by_step(job):
+    return {line["step"]: line["dice"] for line in read_lines(job.folder.metrics) if "dice" in line}
+
+
+def test_a_case_that_is_not_found_yet_is_no_collapse_where_another_was_looked_at(make_job, cheap):
+    job = make_job(num_steps=8)
+    easy, hard = job.val_cases
+    cheap(0.0265, {easy: (30, 100), hard: (0, 20_000)})  # 1.5 of them a look
+    train_fold(job, ignore_progress, never)
+    assert set(dice_by_step(job).values()) == {0.6}
+    assert not job.folder.events.exists()
+
+
+def test_an_interrupted_run_looks_where_an_uninterrupted_one_does(make_job, cheap):
+    whole, broken = (make_job(num_steps=8) for _ in range(2))
+    cheap(0.08, dict.fromkeys(whole.val_cases, (30, 100)))  # each second part of a run pays for one
+    train_fold(whole, ignore_progress, never)
+    assert list(dice_by_step(whole)) == [2, 4, 6]
+    for stop in (0, 1):
+        with pytest.raises(Interrupted):
+            train_fold(broken, ignore_progress, after(stop))
+    train_fold(broken, ignore_progress, never)
+    assert dice_by_step(broken) == dice_by_step(whole)
+
+
+def test_what_was_trained_before_a_look_is_saved(make_job, cheap, monkeypatch):
+    job = make_job(num_steps=16, checkpoint_interval_s=1e9)
+    cheap(0.08, dict.fromkeys(job.val_cases, (30, 100)))
+    monkeypatch.setattr(training, "BEFORE_LOOK_S", 0.0)
+    asked = iter([False, True])  # before step 2 is looked at
+    with pytest.raises(Interrupted):
+        train_fold(job, ignore_progress, lambda: next(asked))
+    assert torch.load(job.folder.last, weights_only=True)["standing"]["step"] == 1
+
+
+@pytest.fixture
+def empty(monkeypatch):
+    """Return a function that takes the foreground out of what is known of some cases."""
+    info = CaseStore.info
+
+    def change(*case_ids):
+        def known(store, case_id):
+            found = info(store, case_id)
+            return found.revised(class_voxels=(99, 0)) if case_id in case_ids else found
+
+        monkeypatch.setattr(CaseStore, "info", known)
+
+    return change
+
+
+def test_a_class_that_no_case_has_is_not_judged(make_job, cheap, empty):
+    job = make_job()
+    cheap(1.0, dict.fromkeys(job.val_cases, (0, 70)))
+    listeners = Listeners(ignore_progress, never)
+    assert pooled_dice(job, nn.Identity(), CPU, job.val_cases, listeners) == [0.0]
+    empty(*job.val_cases)
+    assert pooled_dice(job, nn.Identity(), CPU, job.val_cases, listeners) == [None]
+
+
+def test_cases_without_foreground_are_looked_at_only_where_there_are_no_others(make_job, empty):
+    job = make_job()
+    first, second = job.val_cases
+    empty(first)
+    assert spread_cases(job) == [second]
+    empty(first, second)
+    assert spread_cases(job) == [first, second]
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "one_cycle"])

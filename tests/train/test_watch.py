@@ -1,0 +1,39 @@
+"""Which look a fold takes for its best one."""
+
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from autoseg.train.job import Listeners
+from autoseg.train.watch import Watch
+from autoseg.workspace import append_line
+
+
+@pytest.fixture
+def listeners():
+    return Listeners(lambda _: None, lambda: False)
+
+
+def looks(watch, *dice):
+    return [watch.look(item, nn.Identity(), step=1, progress=0.1) for item in dice]
+
+
+@pytest.fixture
+def job(make_job):
+    """A job with two classes to find; it is not trained."""
+    made = make_job()
+    labels = replace(made.plan.labels, names=("background", "a", "b"), values=(0, 1, 2))
+    return replace(made, plan=made.plan.model_copy(update={"labels": labels}))
+
+
+def test_a_look_is_the_best_by_its_mean_not_against_the_best_of_each_class(job, listeners):
+    found = looks(Watch(job, listeners), [0.5, 0.1], [0.3, 0.6], [0.52, 0.56], [0.5, 0.5])
+    assert found == [True, True, True, False]
+
+
+def test_a_resumed_run_knows_its_best_look(job, listeners):
+    for dice in ([0.5, 0.1], [0.3, 0.6]):
+        line = {"step": 1, "dice": sum(dice) / 2, "class_dice": dice}
+        append_line(job.folder.metrics, line)
+    assert looks(Watch(job, listeners), [0.4, 0.4], [0.52, 0.56]) == [False, True]
