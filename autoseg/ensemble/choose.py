@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from autoseg.ensemble.tried import Tried
 from autoseg.errors import TrainingError
 from autoseg.evaluate.scores import CaseScore
 from autoseg.evaluate.statistics import foreground_mean
-from autoseg.plan.plan import Plan
+from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.record import Record, autoseg_version
 from autoseg.train.records import FoldResult
 from autoseg.workspace import Workspace
@@ -26,6 +26,20 @@ class Member(Record):
     """Averaged with equal weights."""
     weight: float
     """Share of its probabilities; the weights of all members sum to 1."""
+    overlap: float | None = None
+    """Of its tiles; None: as planned."""
+    test_time_mirroring: bool | None = None
+    """Whether predictions of mirrored tiles are averaged; None: as planned."""
+
+    def predicting(self, plan: Plan) -> ConfigurationPlan:
+        """Return the plan of its configuration with the tiles and the mirroring that it uses."""
+        planned = plan.configuration(self.configuration)
+        recipe = planned.recipe
+        if self.overlap is not None:
+            recipe = replace(recipe, overlap=self.overlap)
+        if self.test_time_mirroring is not None:
+            recipe = replace(recipe, test_time_mirroring=self.test_time_mirroring)
+        return planned.revised(recipe=recipe)
 
 
 class Candidate(Record):
@@ -50,7 +64,8 @@ class Ensemble(Record):
     """Every trained configuration, in the plan's order."""
     reason: str
     tried: tuple[Tried, ...] = ()
-    """Weights of several configurations, where there are some; empty where nothing was searched."""
+    """Weights of several configurations, where there are some, then mirroring and tiles; empty
+    where nothing was searched."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,7 @@ class Shares:
         self._before = {job.name for job in jobs if finished(job) is not None}
         self._trained = _trained(self._workspace, self._plan)
         self._choosing_s = choosing_seconds(jobs)
+        self._again_s = _again_s(jobs, budget_s)
 
     @property
     def left_s(self) -> float:
@@ -236,7 +237,7 @@ class Shares:
         expected_s = finishing_seconds(self._plan, wanted, self._flops)
         before = _last_finished(self._workspace, self._plan)
         if before is None:
-            return CAUTION * self._slowness * (expected_s + self._choosing_s)
+            return CAUTION * self._slowness * (expected_s + self._choosing_s) + self._again_s
         then_s = finishing_seconds(self._plan, before.folds, self._flops)
         return CAUTION * sum(before.seconds.values()) * expected_s / then_s
 
@@ -244,6 +245,15 @@ class Shares:
 def num_sharing(plan: Plan, num_workers: int) -> int:
     """Return how many folds share the threads that the plan's times are of: on a CPU, all."""
     return max(1, min(num_workers, plan.num_threads)) if plan.device == "cpu" else 1
+
+
+def _again_s(jobs: Sequence[FoldJob], budget_s: float) -> float:
+    """Return the seconds at most that validation cases are predicted again, with other settings."""
+    from autoseg.ensemble.again import AGAIN_FRACTION
+    from autoseg.ensemble.effort import MIN_PATIENTS
+
+    patients = {job.case(case_id).group for job in jobs for case_id in job.val_cases}
+    return AGAIN_FRACTION * budget_s if len(patients) >= MIN_PATIENTS else 0.0
 
 
 def _folds(jobs: Sequence[FoldJob]) -> list[Fold]:

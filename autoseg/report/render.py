@@ -56,6 +56,8 @@ def render_html(contents: Contents, overlays: tuple[Overlay, ...]) -> str:
     environment.globals.update(colour=colour, progress=results.progress, stage_shapes=stage_shapes)
     environment.globals.update(loss_words=loss_words, plateau_words=results.plateau_words)
     environment.globals.update(step_took=results.step_took, warmup=results.warmup)
+    environment.globals.update(speed_bound=results.speed_bound, bound_notes=results.bound_notes)
+    environment.globals.update(predicts_otherwise=results.predicts_otherwise)
     environment.globals.update(asked_for=results.asked_for, run_words=results.run_words)
     template = environment.from_string(_resource(TEMPLATE))
     return template.render(**_context(contents, overlays)).strip() + "\n"

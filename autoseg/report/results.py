@@ -16,7 +16,9 @@ from autoseg.report.contents import Contents, FoldContents
 from autoseg.report.figures import dice_by_class, learning_curves
 from autoseg.report.text import number, signed
 from autoseg.train.rates import warmup_steps
+from autoseg.train.readings import waiting_share
 from autoseg.train.records import FoldResult, Request
+from autoseg.train.waiting import REMEDIES, Bound, bound
 
 MAX_CASES = 1500
 """Rows of the table of cases; of more, the lowest Dice."""
@@ -99,6 +101,15 @@ def settings_tried(contents: Contents) -> tuple[Tried, ...]:
     return (*weights, *(contents.postprocessing.tried if contents.postprocessing else ()))
 
 
+def predicts_otherwise(contents: Contents) -> tuple[str, ...]:
+    """Return the configurations that the model predicts with otherwise than planned."""
+    members = contents.ensemble.members if contents.ensemble else ()
+    changed = (
+        item for item in members if item.overlap is not None or item.test_time_mirroring is not None
+    )
+    return tuple(item.configuration for item in changed)
+
+
 def configuration_training(contents: Contents) -> tuple[ConfigurationTraining, ...]:
     """Return folds and learning curves of each configuration whose training has begun."""
     names = dict.fromkeys(item.configuration for item in contents.folds)
@@ -135,6 +146,27 @@ def seconds_per_step(fold: FoldContents) -> tuple[float, str] | None:
     if fold.settings is not None and fold.settings.seconds_per_step > 0:
         return fold.settings.seconds_per_step, "probed"
     return None
+
+
+def speed_bound(fold: FoldContents) -> tuple[Bound, float] | None:
+    """Return what bounded the speed of a fold, and the part of its time that it waited for data.
+
+    None where its log does not say.
+    """
+    waited = waiting_share(fold.metrics)
+    return None if waited is None else (bound(waited), waited)
+
+
+def bound_notes(folds: Sequence[FoldContents]) -> tuple[str, ...]:
+    """Return what bounded the speed of some folds, and what helps."""
+    kinds = {item.fold: found[0] for item in folds if (found := speed_bound(item))}
+    notes = []
+    for kind, remedy in REMEDIES.items():
+        names = [fold for fold, of in kinds.items() if of == kind]
+        if names:
+            label = f"Fold{'s' if len(names) > 1 else ''} {', '.join(names)}"
+            notes.append(f"{label}: {kind} bounded the speed. {remedy[0].upper()}{remedy[1:]}.")
+    return tuple(notes)
 
 
 def asked_for(contents: Contents, name: str) -> Request | None:

@@ -307,9 +307,9 @@ def test_what_the_planner_said_of_the_old_network_is_not_said_of_the_winner(
 
 
 def test_training_looks_where_the_rungs_are():
-    from autoseg.train import training
+    from autoseg.train import steady_look
 
-    assert training.NUM_LOOKS == NUM_LOOKS
+    assert steady_look.NUM_LOOKS == NUM_LOOKS
 
 
 def test_weights_of_trials_are_not_kept(place, trainer):

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from autoseg.dataset.dataset import Dataset
+from autoseg.ensemble.choose import Ensemble
 from autoseg.ensemble.postprocessing import PostprocessingChoice
 from autoseg.ensemble.tried import Tried
 from autoseg.errors import AutosegError, WorkspaceError
@@ -188,6 +189,24 @@ def test_dropped_folds_are_named_until_they_are_trained(plan_workspace, workspac
     assert f"The budget was too short for {name} fold 1: it has no result" in text
 
 
+def test_what_bounded_the_speed_of_each_fold_is_told_with_what_helps(
+    plan_workspace, workspace, train_fold
+):
+    dataset, plan = plan_workspace()
+    name = plan.configurations[0].name
+    for fold, waiting in ((0, 0.3), (1, 0.01)):
+        train_fold(dataset, plan, workspace, name, fold)
+        path = workspace.fold(name, str(fold)).metrics
+        path.write_text("")
+        for step in (1, 2):
+            append_line(path, {"step": step, "seconds": float(step), "waiting": waiting})
+    text = " ".join(page_of(workspace, images=False).text)
+    assert "data 30 % waiting for data" in text
+    assert "compute 1 % waiting for data" in text
+    assert "Fold 0: data bounded the speed. More processor cores" in text
+    assert "Fold 1: compute bounded the speed. Only a faster device" in text
+
+
 def test_what_went_wrong_is_told_with_what_helps(plan_workspace, workspace, train_fold):
     dataset, plan = plan_workspace()
     name = plan.configurations[0].name
@@ -263,6 +282,15 @@ def test_what_was_tried_without_training_is_told_with_its_honest_gain(copied):
     assert "What needs no training again" in text
     assert "<ball> from a probability of 0.40 12 0.8000 0.8300 0.8125 +0.0125 0.012 used" in text
     assert "0.012 kept as planned" in text
+
+
+def test_scores_of_a_model_that_predicts_otherwise_are_said_to_be_as_planned(copied):
+    told = "predicted as planned; the model predicts with another mirroring or tile overlap"
+    assert told not in " ".join(" ".join(page_of(copied, images=False).text).split())
+    ensemble = Ensemble.load(copied.ensemble)
+    members = tuple(item.revised(overlap=0.625) for item in ensemble.members)
+    copied.ensemble.write_text(ensemble.revised(members=members).to_json())
+    assert told in " ".join(" ".join(page_of(copied, images=False).text).split())
 
 
 def test_the_dice_with_post_processing_stands_beside_the_headline(copied):
