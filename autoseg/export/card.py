@@ -80,11 +80,17 @@ def _median_spacing(fingerprint: Fingerprint) -> str:
 
 def _configuration_line(item: Configuration, plan: Plan) -> str:
     cost = plan.configuration(item.name).cost
-    return (
+    line = (
         f"- `{item.name}`: folds {', '.join(item.folds)} averaged, weight {item.weight:.3g}, "
         f"patch {' x '.join(map(str, item.patch_size))}, {cost.parameters / 1e6:.2f} M parameters "
         "a fold."
     )
+    if item.previous is not None:
+        line += f" It sees the labels of `{item.previous}`"
+        if item.region_margin is not None:
+            line += f" and is asked only within {item.region_margin:g} {plan.unit} of them"
+        line += "."
+    return line
 
 
 def _scores_text(ensemble: Ensemble) -> str:
@@ -93,7 +99,11 @@ def _scores_text(ensemble: Ensemble) -> str:
         for item in ensemble.candidates
     ]
     head = "Cases predicted by folds that had not seen them, before post-processing:\n\n"
-    return head + table(("configuration", "cases", "mean Dice"), rows)
+    text = head + table(("configuration", "cases", "mean Dice"), rows)
+    for item in ensemble.tried:
+        if item.used:
+            text += f"\n{item.name.capitalize()}: {plain(item.best)}. {plain(item.reason)}\n"
+    return text
 
 
 def _postprocessing_text(choice: PostprocessingChoice) -> str:

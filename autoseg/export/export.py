@@ -101,7 +101,8 @@ def _write_networks(folder: Path, sources: Sources, on_part: OnPart) -> Manifest
     written, proved = [], []
     for item in manifest.configurations:
         on_part(f"write {item.name} as TorchScript and ONNX")
-        written.append(write_member(folder, item, sources.folds[item.name]))
+        further = manifest.num_inputs(item) - len(manifest.channels)
+        written.append(write_member(folder, item, sources.folds[item.name], further))
     manifest = write_manifest(folder, replace(manifest, configurations=tuple(written)))
     for item in written:
         on_part(f"compare {item.name} with the trained network, measure its speed")
@@ -123,9 +124,7 @@ def _describe(sources: Sources) -> Manifest:
         channel_files=dataset.channel_files,
         file_ending=dataset.file_ending,
         labels=plan.labels,
-        configurations=tuple(
-            describe_member(sources, member) for member in sources.ensemble.members
-        ),
+        configurations=tuple(describe_member(sources, member) for member in sources.members),
         postprocessing=sources.postprocessing.steps,
         verification=None,
         offsets=sources.postprocessing.offsets,

@@ -10,6 +10,7 @@ from torch import nn
 from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble, Member
 from autoseg.ensemble.postprocessing import PostprocessingChoice
+from autoseg.ensemble.stages import with_stages
 from autoseg.export import parity
 from autoseg.export.backend import Backend, opener
 from autoseg.export.network import load_folds, make_ensemble
@@ -36,6 +37,8 @@ class Sources:
     workspace: Workspace
     fingerprint: Fingerprint
     ensemble: Ensemble
+    members: tuple[Member, ...]
+    """Those of the ensemble, and the stages that they follow."""
     postprocessing: PostprocessingChoice
     folds: dict[str, list[nn.Module]]
     """Trained networks of each configuration."""
@@ -49,22 +52,22 @@ def load_sources(
     postprocessing: PostprocessingChoice,
 ) -> Sources:
     """Return what an artifact is made from, with the trained weights."""
+    members = with_stages(plan, ensemble)
     return Sources(
         plan=plan,
         dataset=dataset,
         workspace=workspace,
         fingerprint=Fingerprint.load(workspace.fingerprint),
         ensemble=ensemble,
+        members=members,
         postprocessing=postprocessing,
-        folds={
-            member.configuration: load_folds(workspace, plan, member) for member in ensemble.members
-        },
+        folds={member.configuration: load_folds(workspace, plan, member) for member in members},
     )
 
 
 def describe_member(sources: Sources, member: Member) -> Configuration:
     """Return a configuration of the manifest as far as it is known before it is exported."""
-    plan = sources.plan.configuration(member.configuration)
+    plan = member.predicting(sources.plan)
     total = sum(item.weight for item in sources.ensemble.members)
     raw = plan.recipe.order == "resample-normalise"
     is_valid = any(plan.network.output_margin)
@@ -84,6 +87,8 @@ def describe_member(sources: Sources, member: Member) -> Configuration:
         timings=(),
         output_margin=plan.network.output_margin if is_valid else (),
         missing_channels=plan.network.missing_channels,
+        previous=plan.previous_stage,
+        region_margin=plan.region_margin,
     )
 
 
@@ -100,10 +105,15 @@ def tiles_per_case(plan: ConfigurationPlan, fingerprint: Fingerprint) -> float:
     return float(median(counts))
 
 
-def write_member(folder: Path, item: Configuration, folds: Sequence[nn.Module]) -> Configuration:
-    """Write a configuration's networks and return it with what its ONNX graph takes."""
-    module = make_ensemble(folds, item.recipe)
-    channels = len(item.recipe.channels)
+def write_member(
+    folder: Path, item: Configuration, folds: Sequence[nn.Module], num_further: int = 0
+) -> Configuration:
+    """Write a configuration's networks and return it with what its ONNX graph takes.
+
+    `num_further` channels of a previous stage come after those of the image.
+    """
+    module = make_ensemble(folds, item.recipe, num_further)
+    channels = len(item.recipe.channels) + num_further
     write_torchscript(
         module, folder / item.torchscript, num_channels=channels, patch_size=item.patch_size
     )
@@ -131,8 +141,9 @@ def prove_member(
     samples = parity.draw_samples(
         sources.dataset,
         unseen or [case.id for case in sources.dataset.training_cases],
-        sources.plan.configuration(item.name),
-        sources.folds[item.name],
+        _as_predicted(sources),
+        item.name,
+        sources.folds,
     )
     checks, timings = [], []
     for backend in (*FULL_PRECISION, *_reduced()):
@@ -144,6 +155,15 @@ def prove_member(
         checks.append(replace(check, cases="validation" if unseen else "training"))
         timings.append(measure_timing(folder, manifest, item, backend))
     return replace(item, parity=tuple(checks), timings=tuple(timings))
+
+
+def _as_predicted(sources: Sources) -> Plan:
+    """Return the plan with the tiles that the members predict with."""
+    changed = {member.configuration: member.predicting(sources.plan) for member in sources.members}
+    items = sources.plan.configurations
+    return sources.plan.revised(
+        configurations=tuple(changed.get(item.name, item) for item in items)
+    )
 
 
 def _unseen_cases(sources: Sources, item: Configuration) -> Sequence[str]:

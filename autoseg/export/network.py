@@ -77,9 +77,13 @@ def load_folds(workspace: Workspace, plan: Plan, member: Member) -> list[nn.Modu
     ]
 
 
-def make_ensemble(folds: Sequence[nn.Module], recipe: Recipe) -> FoldEnsemble:
-    """Return the module that is exported; bounds apply to raw input only."""
+def make_ensemble(folds: Sequence[nn.Module], recipe: Recipe, num_further: int = 0) -> FoldEnsemble:
+    """Return the module that is exported; bounds apply to raw input only.
+
+    `num_further` channels of a previous stage come after those of the image.
+    """
     raw = recipe.order == "resample-normalise"
     lower = [-FLOAT_MAX if c.lower is None or not raw else c.lower for c in recipe.channels]
     upper = [FLOAT_MAX if c.upper is None or not raw else c.upper for c in recipe.channels]
-    return FoldEnsemble(folds, lower, upper).eval()
+    free = [FLOAT_MAX] * num_further
+    return FoldEnsemble(folds, [*lower, *(-value for value in free)], [*upper, *free]).eval()

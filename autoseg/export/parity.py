@@ -3,7 +3,7 @@
 Letters in shapes: C channels, K classes, S' axes of the prepared array.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -16,13 +16,15 @@ from autoseg.dataset.formats.registry import find_format
 from autoseg.errors import ExportError
 from autoseg.infer.predict import predict_prepared, torch_network
 from autoseg.network.execution import Execution
-from autoseg.plan.plan import ConfigurationPlan
+from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.runtime.cascade import find_previous
 from autoseg.runtime.images import Image
 from autoseg.runtime.manifest import Configuration, Parity
 from autoseg.runtime.model import Effort, TileNetwork, predict_logits
 from autoseg.runtime.normalise import network_input, normalise
 from autoseg.runtime.prepare import Prepared, prepare
-from autoseg.runtime.restore import decide_labels, to_probabilities
+from autoseg.runtime.recipe import Channel
+from autoseg.runtime.restore import decide_labels, restore_labels, to_probabilities
 
 NUM_CASES = 2
 REGION = 1.5
@@ -36,6 +38,8 @@ MIN_REDUCED_AGREEMENT = 0.995
 """In reduced precision, which is offered only above this."""
 CPU = Execution(device="cpu", precision="fp32")
 PLAIN = Effort(1.0, "never")
+FURTHER = Channel(name="previous stage", scheme="none")
+"""A class that the previous stage may have found."""
 
 
 @dataclass(frozen=True)
@@ -49,25 +53,65 @@ class Sample:
 def draw_samples(
     dataset: Dataset,
     case_ids: Sequence[str],
-    configuration: ConfigurationPlan,
-    folds: Sequence[nn.Module],
+    plan: Plan,
+    name: str,
+    folds: Mapping[str, Sequence[nn.Module]],
 ) -> list[Sample]:
-    """Return the first few of the cases, predicted as in the validation of training."""
+    """Return the first few of the cases, predicted as in the validation of training.
+
+    Parameters
+    ----------
+    name
+        Of the configuration.
+    folds
+        Trained networks, by the names of configurations: also of the stages before.
+    """
     cases = {case.id: case for case in dataset.cases}
+    configuration = plan.configuration(name)
     samples = []
     for case_id in case_ids[:NUM_CASES]:
         image = find_format(dataset.layout).read_image(dataset, cases[case_id])
-        part = prepare(image.array, image.geometry.spacing, configuration.recipe)
-        part = _middle(part, configuration.patch_size)
-        expected = predict_prepared(
-            folds,
-            network_input(part, configuration.recipe),
-            configuration,
-            execution=CPU,
-            mirror_axes=(),
-        )
-        samples.append(Sample(part, expected))
+        part = _middle(_prepared(image, plan, configuration, folds), configuration.patch_size)
+        samples.append(Sample(part, _expected(part, configuration, folds[name])))
     return samples
+
+
+def _prepared(
+    image: Image,
+    plan: Plan,
+    configuration: ConfigurationPlan,
+    folds: Mapping[str, Sequence[nn.Module]],
+) -> Prepared:
+    """Return an image as a configuration takes it, with what the stages before find in it."""
+    recipe, spacing = configuration.recipe, image.geometry.spacing
+    part = prepare(image.array, spacing, recipe)
+    if configuration.previous_stage is None:
+        return part
+    before = plan.configuration(configuration.previous_stage)
+    seen = _prepared(image, plan, before, folds)
+    found = restore_labels(_expected(seen, before, folds[before.name]), seen.placement)
+    previous = find_previous(
+        found,
+        part.placement,
+        recipe,
+        spacing,
+        num_classes=len(plan.labels.values),
+        margin=None,  # networks are compared everywhere
+    )
+    return replace(part, previous=previous)
+
+
+def _expected(
+    part: Prepared, configuration: ConfigurationPlan, folds: Sequence[nn.Module]
+) -> NDArray[np.float32]:
+    return predict_prepared(
+        folds,
+        network_input(part, configuration.recipe),
+        configuration,
+        execution=CPU,
+        mirror_axes=(),
+        previous=part.previous,
+    )
 
 
 def draw_sample(image: Image, configuration: Configuration, folds: Sequence[nn.Module]) -> Sample:
@@ -83,7 +127,11 @@ def _middle(part: Prepared, patch_size: Sequence[int]) -> Prepared:
     most = [NUM_SLICES] * slices + [int(REGION * size) for size in patch_size]
     starts = [max(0, (size - limit) // 2) for size, limit in zip(shape, most, strict=True)]
     index = tuple(slice(start, start + limit) for start, limit in zip(starts, most, strict=True))
-    return replace(part, array=np.ascontiguousarray(part.array[(slice(None), *index)]))
+    previous = part.previous
+    if previous is not None:
+        previous = replace(previous, labels=previous.labels[index])
+    array = np.ascontiguousarray(part.array[(slice(None), *index)])
+    return replace(part, array=array, previous=previous)
 
 
 def compare(
@@ -138,11 +186,13 @@ def reference_network(folds: Sequence[nn.Module], configuration: Configuration) 
     channels = configuration.recipe.channels
     bounded = configuration.input == "raw"
     free = tuple(replace(channel, lower=None, upper=None) for channel in channels)
-    apply = partial(normalise, channels=channels if bounded else free)
+    given = channels if bounded else free
 
     def run(
         tile: NDArray[np.float32], mean: NDArray[np.float32], std: NDArray[np.float32]
     ) -> NDArray[np.float32]:
+        further = (FURTHER,) * (tile.shape[1] - len(given))
+        apply = partial(normalise, channels=given + further)
         rows = [apply(*row) for row in zip(tile, mean, std, strict=True)]
         return predict(np.stack(rows))
 

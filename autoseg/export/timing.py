@@ -42,8 +42,8 @@ def measure_timing(
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        num_channels = len(configuration.recipe.channels)
-        constants = np.zeros(num_channels, dtype=np.float32)
+        num_channels = manifest.num_inputs(configuration)
+        constants = np.zeros(len(configuration.recipe.channels), dtype=np.float32)
         num_tiles = make_tiling(configuration, constants).batch_size
         tile = np.zeros((num_tiles, num_channels, *configuration.patch_size), dtype=np.float32)
         mean = np.zeros((num_tiles, num_channels), dtype=np.float32)

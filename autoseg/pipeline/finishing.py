@@ -9,6 +9,7 @@ from autoseg.dataset.dataset import Dataset
 from autoseg.ensemble.choose import Ensemble, choose_ensemble
 from autoseg.ensemble.offsets import choose_offsets
 from autoseg.ensemble.postprocessing import PostprocessingChoice, choose_postprocessing
+from autoseg.ensemble.stages import with_stages
 from autoseg.ensemble.stored import Source
 from autoseg.ensemble.weights import choose_weights
 from autoseg.errors import WorkspaceError
@@ -51,18 +52,23 @@ def choose(
 ) -> None:
     """Choose what needs no training on out-of-fold predictions, one after the other; write it.
 
-    Configurations and their weights, thresholds, and which objects are removed.
+    Configurations and their weights, how they predict, thresholds, and which objects are removed.
+    How they predict changes none of the others, which are made on predictions as planned.
 
     Raises
     ------
     Interrupted
         The user has asked to stop between two cases; the former choices stay.
     """
+    from autoseg.ensemble.predicting import choose_predicting
+
     source = Source(plan, dataset, workspace, listeners)
     _tell(listeners, "configurations and weights")
     ensemble = choose_weights(
         source, choose_ensemble(plan, workspace, load_results(workspace, plan))
     )
+    _tell(listeners, "mirroring and tile overlap")
+    ensemble = choose_predicting(source, ensemble)
     _tell(listeners, "thresholds")
     offsets, tried = choose_offsets(source, ensemble.members)
     _tell(listeners, "objects to remove")
@@ -113,7 +119,7 @@ def finish(
     on_event: OnEvent,
     should_stop: Callable[[], bool],
 ) -> None:
-    """Do what comes after training, each step only when its inputs have changed.
+    """Do what comes after training; the export only when its inputs have changed.
 
     Raises
     ------
@@ -133,7 +139,7 @@ def finish(
     with _timed(seconds, "report", on_event):
         render_report(workspace, images=images)
     if is_new:
-        members = Ensemble.load(workspace.ensemble).members
+        members = with_stages(plan, Ensemble.load(workspace.ensemble))
         folds = tuple((item.configuration, fold) for item in members for fold in item.folds)
         record = Finished(plan_digest=plan.digest(), folds=folds, seconds=seconds)
         note_finished(workspace, record)
@@ -155,7 +161,7 @@ def _export_inputs(plan: Plan, workspace: Workspace, verification_case: str) -> 
     ensemble = Ensemble.load(workspace.ensemble)
     weights = [
         workspace.fold(member.configuration, fold).final
-        for member in ensemble.members
+        for member in with_stages(plan, ensemble)
         for fold in member.folds
     ]
     for path in (workspace.ensemble, workspace.postprocessing, *weights):

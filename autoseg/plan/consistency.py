@@ -10,7 +10,7 @@ from autoseg.plan.losses import loss_problems
 from autoseg.plan.plan import ConfigurationPlan, Plan
 
 WEIGHT_TOLERANCE = 1e-6
-ABOVE_ZERO, WHOLE = "above 0", "1 or more"
+ABOVE_ZERO, NOT_NEGATIVE, WHOLE = "above 0", "0 or more", "1 or more"
 PART = "from 0 to 1"
 RANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -27,6 +27,7 @@ RANGES: Mapping[str, str] = MappingProxyType(
         "ema_decay": PART,
         "momentum": PART,
         "overlap": "between 0 and 1",
+        "region_margin": NOT_NEGATIVE,
     }
 )
 """Which numbers the fields of a plan take, by their names."""
@@ -76,6 +77,8 @@ def _is_within(value: object, limits: str | None) -> bool:
         return 0 <= value <= 1
     if limits == RANGES["overlap"]:
         return 0 <= value < 1
+    if limits == NOT_NEGATIVE:
+        return value >= 0
     return value > 0 if limits == ABOVE_ZERO else value >= 1
 
 
@@ -107,7 +110,9 @@ def _configuration_problems(plan: Plan, item: ConfigurationPlan) -> Iterator[str
     names = [other.name for other in plan.configurations]
     if item.previous_stage is not None and item.previous_stage not in names:
         yield f"previous_stage is {item.previous_stage}, which is not planned"
-    yield from _out_of_range("", item, ["batch_size"])
+    if item.region_margin is not None and item.previous_stage is None:
+        yield "region_margin is set, but no previous stage says where something is"
+    yield from _out_of_range("", item, ["batch_size", "region_margin"])
     yield from _network_problems(plan, item)
     yield from _recipe_problems(item)
     yield from _training_problems(item)

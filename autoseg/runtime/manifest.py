@@ -68,7 +68,8 @@ class Configuration:
 
     name: str
     weight: float
-    """Share of its probabilities in the ensemble; the weights of all configurations sum to 1."""
+    """Share of its probabilities in the ensemble; the weights of all configurations sum to 1. One
+    that only tells others where something is has 0."""
     folds: tuple[str, ...]
     """Folds whose logits the graph averages."""
     recipe: Recipe
@@ -93,6 +94,12 @@ class Configuration:
     output: str = OUTPUT
     decision: Decision = "largest"
     tile_centre: Centre = "middle"
+    previous: str | None = None
+    """Configuration, listed before, whose labels the graph takes as further channels: one for each
+    class but the background, with mean 0 and std 1."""
+    region_margin: float | None = None
+    """Tiles farther than this from what `previous` found are background, not computed; in the unit
+    of the recipe's spacing. None: all are computed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +146,11 @@ class Manifest:
     def dimensions(self) -> int:
         """Number of axes of the images."""
         return len(self.configurations[0].recipe.transpose)
+
+    def num_inputs(self, configuration: Configuration) -> int:
+        """Return how many channels the graph of a configuration takes."""
+        further = 0 if configuration.previous is None else len(self.labels.values) - 1
+        return len(self.channels) + further
 
     def to_json(self) -> str:
         """Return the manifest as JSON."""
@@ -215,6 +227,7 @@ def nonsense(manifest: Manifest) -> Iterator[str]:
     for index, item in enumerate(manifest.configurations):
         where = f"configurations[{index}]"
         yield from (f"{where}.{line}" for line in _configuration_problems(item, manifest))
+        yield from (f"{where}.{line}" for line in _stage_problems(index, manifest))
     num_classes = len(manifest.labels.values)
     for index, step in enumerate(manifest.postprocessing):
         if not step.classes or not all(0 < item < num_classes for item in step.classes):
@@ -252,7 +265,6 @@ def _label_problems(labels: Labels) -> Iterator[str]:
 def _configuration_problems(item: Configuration, manifest: Manifest) -> Iterator[str]:
     recipe, dims = item.recipe, len(item.patch_size)
     checks = {
-        "weight: expected a number above 0": item.weight > 0,
         "folds: expected at least one": len(item.folds) > 0,
         "patch_size: expected 1 to 3 positive lengths": 1 <= dims <= 3
         and _positive(item.patch_size),
@@ -285,6 +297,29 @@ def _configuration_problems(item: Configuration, manifest: Manifest) -> Iterator
             yield f"recipe.channels[{index}]: expected lower below upper"
         if channel.scheme == "pretrained" and None in (channel.mean, channel.std):
             yield f"recipe.channels[{index}]: expected the mean and std of pretrained weights"
+
+
+def _stage_problems(index: int, manifest: Manifest) -> Iterator[str]:
+    """Yield what is wrong between a configuration and the stages before and after it."""
+    item, items = manifest.configurations[index], manifest.configurations
+    serves = any(other.previous == item.name for other in items[index + 1 :])
+    if not (item.weight > 0 or (item.weight == 0 and serves)):
+        yield "weight: expected a number above 0, or 0 of a stage that others follow"
+    if item.previous is None:
+        if item.region_margin is not None:
+            yield "region_margin: expected none without a previous stage"
+        return
+    before = [other.name for other in items[:index]]
+    if item.previous not in before:
+        listed = ", ".join(map(repr, before)) or "of which there are none"
+        yield (
+            f"previous: expected a configuration that is listed before, {listed}, "
+            f"found {item.previous!r}"
+        )
+    if item.decision != "largest":
+        yield "previous: expected classes that exclude each other, not regions"
+    if item.region_margin is not None and item.region_margin < 0:
+        yield f"region_margin: expected a number of at least 0, found {item.region_margin:g}"
 
 
 def _leaves(item: Configuration) -> bool:

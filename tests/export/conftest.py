@@ -14,6 +14,7 @@ from autoseg.evaluate.scores import CaseScore
 from autoseg.fingerprint.fingerprint import CaseStats, Fingerprint, Intensities
 from autoseg.machine import Machine
 from autoseg.network.build import build_network, initialise
+from autoseg.plan.compose import cascade
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.request import PlanRequest
 from autoseg.record import NetworkPlan, StagePlan
@@ -48,6 +49,20 @@ def trained(tmp_path: Path) -> Trained:
     workspace = Workspace(tmp_path / "made up.autoseg")
     plan = make_plan(dataset, workspace)
     return train(plan, dataset, workspace, {"3d_fullres": 1.0})
+
+
+@pytest.fixture
+def trained_cascade(trained: Trained) -> Trained:
+    """The same data set with a coarse stage and one that sees its labels; only the latter votes."""
+    fullres = trained.plan.configuration("3d_fullres")
+    coarse = tuple(2 * size for size in fullres.recipe.spacing)
+    lowres = fullres.revised(name="3d_lowres", recipe=replace(fullres.recipe, spacing=coarse))
+    second = cascade(fullres, lowres.name, "made up").revised(region_margin=1.0)
+    plan = trained.plan.revised(configurations=(lowres, fullres, second))
+    weights = {"3d_lowres": 0.5, "3d_cascade_fullres": 0.5}
+    both = train(plan, trained.dataset, trained.workspace, weights)
+    voting = both.ensemble.members[1].revised(weight=1.0)
+    return replace(both, ensemble=both.ensemble.revised(members=(voting,)))
 
 
 def write_images(root: Path) -> Dataset:

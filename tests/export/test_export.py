@@ -204,3 +204,27 @@ def test_what_was_chosen_after_training_reaches_manifest_and_card(trained):
     manifest = exporting._describe(sources)
     assert (manifest.offsets, manifest.smallest) == ((0.0, 0.5, 0.0), smallest)
     assert card_of(trained, postprocessing=choice).count("Thresholds: large +0.5. It helps.") == 1
+
+
+@pytest.mark.slow
+def test_an_artifact_predicts_with_the_tiles_and_mirroring_that_were_chosen(trained):
+    planned = trained.plan.configuration("3d_fullres").recipe
+    (member,) = trained.ensemble.members
+    changed = not planned.test_time_mirroring
+    member = member.revised(overlap=0.25, test_time_mirroring=changed)
+    told = Tried(
+        name="tile overlap",
+        planned="0.5",
+        best="0.25",
+        num_cases=9,
+        used=True,
+        reason="It is as good.",
+    )
+    ensemble = trained.ensemble.revised(members=(member,), tried=(told,))
+    export(replace(trained, ensemble=ensemble))
+    manifest = load_manifest(trained.workspace.model)
+    (item,) = manifest.configurations
+    assert item.recipe == replace(planned, overlap=0.25, test_time_mirroring=changed)
+    assert manifest.plan_digest == trained.plan.digest()
+    card = (trained.workspace.model / "model_card.md").read_text(encoding="utf-8")
+    assert "Tile overlap: 0.25. It is as good." in card

@@ -92,8 +92,9 @@ def test_a_traced_network_gives_the_logits_of_the_folds_and_names_no_source(sour
     path.rename(tmp_path / item.torchscript)
     manifest = replace(manifest, files=list_files(tmp_path))
     run = open_torch(tmp_path, manifest, item, device="cpu", backend="torch")
-    plan = sources.plan.configuration(item.name)
-    samples = draw_samples(sources.dataset, ["<script>", "c"], plan, sources.folds[item.name])
+    samples = draw_samples(
+        sources.dataset, ["<script>", "c"], sources.plan, item.name, sources.folds
+    )
     check = compare(samples, item, run, "torch")
     require_parity(check, item.name)
     assert check.num_cases == 2
@@ -108,8 +109,7 @@ def test_another_network_is_noticed(sources):
     (member,) = sources.ensemble.members
     item = describe_member(sources, member)
     folds = sources.folds[item.name]
-    plan = sources.plan.configuration(item.name)
-    samples = draw_samples(sources.dataset, ["c"], plan, folds)
+    samples = draw_samples(sources.dataset, ["c"], sources.plan, item.name, sources.folds)
     check = compare(samples, item, reference_network(folds[:1], item), "onnx")
     with pytest.raises(ExportError, match="agrees with the training framework on"):
         require_parity(check, item.name)
@@ -134,8 +134,7 @@ def test_disagreement_is_an_error(agreement, difference):
 def test_logits_that_are_no_numbers_are_noticed(sources):
     (member,) = sources.ensemble.members
     item = describe_member(sources, member)
-    plan = sources.plan.configuration(item.name)
-    (sample,) = draw_samples(sources.dataset, ["c"], plan, sources.folds[item.name])
+    (sample,) = draw_samples(sources.dataset, ["c"], sources.plan, item.name, sources.folds)
     broken = Sample(sample.part, np.full_like(sample.expected, np.nan))
     check = compare([broken], item, reference_network(sources.folds[item.name], item), "onnx")
     with pytest.raises(ExportError):

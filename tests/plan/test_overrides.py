@@ -139,12 +139,24 @@ def test_an_unknown_key_names_the_nearest(plan, assignment, hint):
         ("3d_fullres.network.dropout=1.5", "network.dropout"),
         ("3d_fullres.network.squeeze_reduction=0", "network.squeeze_reduction"),
         ("num_folds=0", "num_folds"),
+        ("3d_fullres.region_margin=20", "no previous stage says where something is"),
     ],
 )
 def test_a_plan_that_does_not_fit_together_is_refused(plan, assignment, words):
     with pytest.raises(PlanError) as caught:
         apply_overrides(plan, [assignment])
     assert words in caught.value.found
+
+
+def test_a_cascade_takes_a_margin_around_what_its_first_stage_finds():
+    plan = load_planner("nnunet")(request_of(fingerprint_of([(400, 500, 500)] * 20)))
+    assert plan.configuration("3d_cascade_fullres").region_margin is None
+    changed = apply_overrides(plan, ["3d_cascade_fullres.region_margin=20"])
+    assert changed.configuration("3d_cascade_fullres").region_margin == 20
+    for margin, words in (("-1", "0 or more"), ("far", "a number, or null")):
+        with pytest.raises(PlanError) as caught:
+            apply_overrides(plan, [f"3d_cascade_fullres.region_margin={margin}"])
+        assert words in caught.value.expected
 
 
 @pytest.mark.parametrize("assignment", ["3d_fullres.batch_size", "=3", "planner=mine"])

@@ -95,6 +95,54 @@ def test_a_manifest_from_before_the_choices_decides_as_it_did():
     assert (manifest.offsets, manifest.smallest) == ((), ())
 
 
+def test_a_manifest_from_before_cascades_reads_unchanged():
+    content = json.loads(make_manifest().to_json())
+    for name in ("previous", "region_margin"):
+        del first(content)[name]
+    assert parse_manifest(json.dumps(content)) == make_manifest()
+
+
+def make_cascade(**changes) -> Manifest:
+    """Return a manifest of two stages; `changes` are those of the second."""
+    manifest = make_manifest()
+    (second,) = manifest.configurations
+    lowres = replace(second, name="3d_lowres", weight=0.0)
+    second = replace(second, **{"previous": "3d_lowres", "region_margin": 5.0, **changes})
+    return replace(manifest, configurations=(lowres, second))
+
+
+def test_a_cascade_survives_json():
+    manifest = make_cascade()
+    assert parse_manifest(manifest.to_json()) == manifest
+    assert [manifest.num_inputs(item) for item in manifest.configurations] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"previous": "2d"}, "[1].previous: expected a configuration that is listed before"),
+        ({"previous": "3d_fullres"}, "'3d_lowres', found '3d_fullres'"),
+        ({"previous": None}, "[1].region_margin: expected none without a previous stage"),
+        ({"previous": None, "region_margin": None}, "[0].weight: expected a number above 0, or 0"),
+        ({"region_margin": -1.0}, "[1].region_margin: expected a number of at least 0, found -1"),
+        ({"weight": 0.0}, "[1].weight: expected a number above 0"),
+        ({"decision": "regions"}, "[1].previous: expected classes that exclude each other"),
+    ],
+)
+def test_stages_that_cannot_follow_each_other_are_refused(changes, problem):
+    with pytest.raises(AutosegError) as caught:
+        parse_manifest(make_cascade(**changes).to_json())
+    assert problem in caught.value.found
+
+
+def test_stages_that_wait_for_each_other_are_refused():
+    manifest = make_cascade(weight=0.5)
+    first, second = manifest.configurations
+    circle = (replace(first, previous=second.name, weight=0.5), second)
+    with pytest.raises(AutosegError, match="listed before, of which there are none, found"):
+        parse_manifest(replace(manifest, configurations=circle).to_json())
+
+
 @pytest.mark.parametrize(
     ("edit", "problem"),
     [
