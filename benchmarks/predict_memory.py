@@ -17,6 +17,7 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from autoseg.runtime.governor import Governor, Room
 from autoseg.runtime.manifest import Configuration, Manifest, describe_file
 from autoseg.runtime.memory import expected_memory
 from autoseg.runtime.model import BALANCED, Model
-from autoseg.runtime.processors import resident_bytes
+from autoseg.runtime.processors import resident_bytes, return_large_blocks
 from autoseg.runtime.recipe import Channel, Labels, Recipe
 
 SPACING = (1.0, 0.8, 0.8)
@@ -92,7 +93,7 @@ def main() -> None:
         print(
             f"{classes} classes: autoseg {ours['seconds']:.1f} s, peak {ours['peak'] / 1e9:.2f} GB "
             f"(the program {ours['base'] / 1e9:.2f}), expected {ours['expected'] / 1e9:.2f} GB "
-            f"({near:.2f}), target {ours['target'] / 1e9:.2f} GB",
+            f"({near:.2f}), target {ours['target'] / 1e9:.2f} GB {ours['measures']}",
             flush=True,
         )
         for tool, python in peers.items():
@@ -117,7 +118,7 @@ def _new_shape(shape: list[int]) -> list[int]:
     return [max(1, round(n * spacing)) for n, spacing in zip(shape, SPACING, strict=True)]
 
 
-def _ours(wanted: argparse.Namespace, classes: int) -> dict[str, float]:
+def _ours(wanted: argparse.Namespace, classes: int) -> dict[str, Any]:
     """Return what a process of its own took."""
     words = ["--shape", *wanted.shape, "--patch", *wanted.patch, "--child", classes]
     words += ["--ram", wanted.ram] if wanted.ram else []
@@ -133,12 +134,14 @@ def _measure_ours(wanted: argparse.Namespace, classes: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         model = make_model(Path(name), classes, tuple(wanted.patch))
         model.predict_image(Image(make_volume((8, 8, 8)), Geometry(SPACING)))  # libraries
+        return_large_blocks()
         base, _ = resident_bytes()
         image = Image(make_volume(tuple(wanted.shape)), Geometry(SPACING))
         demand = expected_memory(model.manifest, wanted.shape, SPACING, voxel_bytes=2)
         limit = int(wanted.ram * GIB) if wanted.ram else 2**62
         start = time.process_time()
         parts = model.prepare(image)
+        del image  # as of a file
         governor = Governor(Room(limit=limit, most=limit), demand.around, None)
         result = model.predict_prepared(parts, BALANCED, probabilities=False, scratch=governor)
         seconds = time.process_time() - start
@@ -147,6 +150,7 @@ def _measure_ours(wanted: argparse.Namespace, classes: int) -> None:
     batch = (classes + 1) * math.prod(wanted.patch) * 4
     facts = {
         "seconds": seconds,
+        "measures": governor.measures,
         "base": base,
         "peak": resident_bytes()[1],
         "expected": min(base + demand.peak, max(limit, base + demand.least)),
@@ -265,7 +269,7 @@ def _peer(
 
 
 def _print_peer(
-    tool: str, taken: dict[str, float] | None, ours: dict[str, float], limit: float
+    tool: str, taken: dict[str, float] | None, ours: dict[str, Any], limit: float
 ) -> None:
     if taken is None:
         print(f"  {tool}: does not fit into {limit:g} GiB", flush=True)

@@ -48,6 +48,7 @@ def predict(
 ) -> None:
     """Segment images with a trained model; one bad file never stops the rest."""
     from autoseg.export.backend import find_artifact, open_model, parse_effort
+    from autoseg.infer.zarr_stores import ZarrStores
     from autoseg.runtime.cases import refuse_missing
     from autoseg.runtime.manifest import load_manifest
     from autoseg.runtime.missing import parse_missing
@@ -69,6 +70,7 @@ def predict(
             overwrite=overwrite,
             missing=absent,
             ram=ram,
+            stores=ZarrStores(),
         )
         summary = predict_files(opened, files, output, choice, _Progress(), failed)
     seconds = time.perf_counter() - start
@@ -106,6 +108,9 @@ class _Progress:
         """Show one case's outcome."""
         if outcome.status == "failed":
             print(f"{outcome.case_id} failed: {outcome.message}", file=sys.stderr, flush=True)
+        if outcome.measures:
+            text = f"{outcome.case_id}: predicted {outcome.measures}, for want of memory"
+            print(text, file=sys.stderr, flush=True)
         if sys.stderr.isatty():
             end = "\n" if done == total else ""
             print(f"\r{done}/{total} ", end=end, file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 Letters in shapes: B tiles, C channels, K classes, P patch axes, S' axes of the prepared array.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from autoseg.network.build import build_network
 from autoseg.network.execution import Execution, Precision
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.record import NetworkPlan
-from autoseg.runtime.blend import Network, Tiling, blend
+from autoseg.runtime.blend import Network, Tiling, blend, blend_rows
+from autoseg.runtime.cascade import Previous, with_one_hot
+from autoseg.runtime.sums import Rows
 from autoseg.runtime.tiles import tile_starts
 
 
@@ -61,6 +63,7 @@ def predict_prepared(
     *,
     execution: Execution,
     mirror_axes: tuple[int, ...],
+    previous: Previous | None = None,
 ) -> NDArray[np.float32]:
     """Return logits (K, *S') of a normalised image (C, *S'), the mean over `models` (folds).
 
@@ -70,7 +73,40 @@ def predict_prepared(
         In evaluation mode; they are moved to the device.
     mirror_axes
         Axes along which mirrored tiles are predicted, too: `mirroring(configuration)`, or none.
+    previous
+        What the previous stage found in the image, where the plan has one.
     """
+    network, tiling = _engine(models, configuration, execution, mirror_axes, previous)
+    array = np.asarray(array, np.float32)
+    return blend(array, network, configuration.patch_size, tiling=tiling, previous=previous)
+
+
+def predict_rows(
+    models: nn.Module | Sequence[nn.Module],
+    array: NDArray,
+    configuration: ConfigurationPlan,
+    *,
+    execution: Execution,
+    mirror_axes: tuple[int, ...],
+    previous: Previous | None = None,
+) -> Iterator[Rows]:
+    """Yield what `predict_prepared` returns from the first row to the last, as rows are finished.
+
+    Only as many rows of all classes are held as a tile is deep. For the parameters see there.
+    """
+    network, tiling = _engine(models, configuration, execution, mirror_axes, previous)
+    array = np.asarray(array, np.float32)
+    return blend_rows(array, network, configuration.patch_size, tiling=tiling, previous=previous)
+
+
+def _engine(
+    models: nn.Module | Sequence[nn.Module],
+    configuration: ConfigurationPlan,
+    execution: Execution,
+    mirror_axes: tuple[int, ...],
+    previous: Previous | None,
+) -> tuple[Network, Tiling]:
+    """Return a function from tiles to logits, and how an image is cut into tiles."""
     recipe = configuration.recipe
     tiling = Tiling(
         overlap=recipe.overlap,
@@ -83,7 +119,12 @@ def predict_prepared(
     network = torch_network(
         models, execution.device, execution.precision, channels_last=execution.channels_last
     )
-    return blend(np.asarray(array, np.float32), network, configuration.patch_size, tiling=tiling)
+    return network if previous is None else _fed(network, previous.num_classes), tiling
+
+
+def _fed(network: Network, num_classes: int) -> Network:
+    """Return a function from tiles with labels as last channel, one-hot for the network."""
+    return lambda tiles: network(with_one_hot(tiles, num_classes))
 
 
 def mirroring(configuration: ConfigurationPlan) -> tuple[int, ...]:

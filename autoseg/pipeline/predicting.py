@@ -102,13 +102,15 @@ class Predictor:
                 demand = memory.expect(given.shape, given.geometry.spacing, given.array.itemsize)
                 memory.refuse(demand)
             parts = self._model.prepare(given)
+            geometry = given.geometry
+            del given  # of a file, nobody needs the voxels any more
             prediction = self._model.predict_prepared(
                 parts,
                 self._effort,
                 probabilities=probabilities,
                 scratch=memory.governor(demand, None),
             )
-        return Result(prediction.labels, prediction.probabilities, given.geometry)
+        return Result(prediction.labels, prediction.probabilities, geometry)
 
     def _image(
         self,

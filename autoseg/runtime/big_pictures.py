@@ -7,6 +7,7 @@ Letters in shapes: C channels, P pages, S spatial axes (YX or ZYX).
 import io
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -25,11 +26,13 @@ from .voxels import Voxels
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-ENDINGS = (".tif", ".tiff")
+ENDINGS = (".tif", ".tiff", ".svs")
 MAX_PART_BYTES = 1 << 26
 """A tile or strip that is larger is no part: reading a box would decode most of the image."""
 CUT_BYTES = 1 << 24
 """Decoded bytes of what is cut out of a page at once."""
+MAX_SHEAR = 1.05
+"""A smaller copy's axes are scaled alike, but for rounding to whole tiles."""
 LOSSLESS = (tiff.RAW, 5, 8, 32773, 32946, 34925, 50000)
 """Compressions of bytes, whatever they mean: LZW, deflate, PackBits, LZMA, Zstandard."""
 DEEP_TYPES = {
@@ -57,6 +60,21 @@ def open_colours(path: Path) -> Voxels | None:
 def open_indices(path: Path) -> Voxels | None:
     """Return the same with palette indices instead of colours."""
     return _open(path, as_indices)
+
+
+def open_levels(path: Path) -> tuple[Voxels, ...]:
+    """Return what `open_colours` returns, then its smaller copies, from large to small.
+
+    A copy's spacing says how much coarser it is; empty where only all can be read at once.
+    """
+    image = open_colours(path)
+    if image is None:
+        return ()
+    with suppress(Exception):  # copies are an offer: a file that is broken elsewhere is told there
+        levels = [_as_level(picture, image) for picture in _examine_copies(path)]
+        found = [level for level in levels if level is not None]
+        return image, *sorted(found, key=lambda level: math.prod(level.shape), reverse=True)
+    return (image,)
 
 
 def read_parts(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> NDArray | None:
@@ -206,15 +224,17 @@ def _open(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> Voxe
         return None
     try:
         picture = _examine(path, convert)
-        if picture is None:
-            return None
-        page = picture.pages[0]
-        depth = len(picture.pages) // picture.layers.channels
-        size = page.shape[0], page.shape[1] // picture.between
-        shape = (depth, *size) if depth > 1 else size
-        first = picture.read(((0, 1),) * len(shape))
+        return None if picture is None else _voxels(picture)
     except Exception:  # whatever is wrong is told where all is read
         return None
+
+
+def _voxels(picture: _Picture) -> Voxels:
+    page = picture.pages[0]
+    depth = len(picture.pages) // picture.layers.channels
+    size = page.shape[0], page.shape[1] // picture.between
+    shape = (depth, *size) if depth > 1 else size
+    first = picture.read(((0, 1),) * len(shape))
     return Voxels(
         num_channels=len(first),
         shape=shape,
@@ -234,6 +254,40 @@ def _examine(path: Path, convert: "Callable[[PillowImage.Image], NDArray]") -> _
         pages = [tiff.read_page(picture) for _ in tiff.full_pages(picture)]
         picture.seek(0)
         is_deep = is_misread(picture)
+    return _picture(path, pages, layers, convert, is_deep=is_deep)
+
+
+def _examine_copies(path: Path) -> list[_Picture]:
+    """Return the smaller copies of a file's only picture that can be decoded in parts."""
+    with tiff.open_tiff(path) as picture:
+        if len([*tiff.full_pages(picture)]) != 1:
+            return []
+        picture.seek(0)
+        is_deep = is_misread(picture)
+        pages = [*tiff.smaller_pages(picture)]
+    made = [_picture(path, [page], Layers(), as_colours, is_deep=is_deep) for page in pages]
+    return [item for item in made if item is not None]
+
+
+def _as_level(picture: _Picture, image: Voxels) -> Voxels | None:
+    """Return a smaller copy with its spacing; None where it is a picture of something else."""
+    level = _voxels(picture)
+    spacing = tuple(n / size for n, size in zip(image.shape, level.shape, strict=True))
+    same_kind = level.num_channels == image.num_channels and level.dtype == image.dtype
+    if not same_kind or min(spacing) <= 1 or max(spacing) > min(spacing) * MAX_SHEAR:
+        return None
+    return replace(level, geometry=Geometry(spacing, unit="pixel"))
+
+
+def _picture(
+    path: Path,
+    pages: list[Page],
+    layers: Layers,
+    convert: "Callable[[PillowImage.Image], NDArray]",
+    *,
+    is_deep: bool,
+) -> _Picture | None:
+    """Return pages that are decoded alike; None where they cannot be, in parts."""
     first = pages[0]
     is_alike = all(_way_to_decode(page) == _way_to_decode(first) for page in pages)
     if not is_alike or math.prod(first.part_shape) * first.pixel_bytes > MAX_PART_BYTES:

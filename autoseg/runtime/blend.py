@@ -6,20 +6,35 @@ image. Leading image axes that the network lacks are gone through slice by slice
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .batches import Job, predict_tiles
 from .batches import Network as Network
-from .batches import predict_tiles
+from .cascade import Previous
+from .row_window import RowSource
 from .scratch import IN_MEMORY, Scratch
-from .tiles import Centre, axis_shares, fill_up, tile_starts
+from .sums import Area, Rows, Sums, Weights
+from .tiles import Centre, fill_up, tile_starts
 
 MIN_VOXELS = 1 << 20
 """Sums of at least this many voxels a class are held: small images are blended in one piece."""
+FLOAT = 4
+"""Bytes of a sum."""
+MAX_WORK = 1.5
+"""Tiles at the border of two bands are computed for both: at most so many times the work."""
+
+_Tile: TypeAlias = tuple[Job, NDArray[np.float32] | None]
+"""What is asked for, and its logits (K, *P) unless it is skipped."""
+
+Split: TypeAlias = Callable[[int], Sequence[tuple[int, int]]]
+"""From a number of bands to the range of each along the image's second axis. They may overlap; each
+begins after the one before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,28 +58,21 @@ class Tiling:
     """Where a tile counts most."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Logits (K, R, *S'[1:]) of the rows `start` to `stop` of an image's first axis."""
-
-    start: int
-    values: NDArray[np.float32]
-
-    @property
-    def stop(self) -> int:
-        """The row after the last."""
-        return self.start + self.values.shape[1]
-
-
 def blend(
-    array: NDArray, network: Network, patch_size: Sequence[int], *, tiling: Tiling
+    array: NDArray,
+    network: Network,
+    patch_size: Sequence[int],
+    *,
+    tiling: Tiling,
+    previous: Previous | None = None,
 ) -> NDArray[np.float32]:
     """Return logits (K, *S') of a whole prepared image (C, *S').
 
-    Overlapping tiles are averaged with Gaussian weights, mirrored versions equally.
+    Overlapping tiles are averaged with Gaussian weights, mirrored versions equally. For `previous`
+    see `blend_rows`.
     """
     out = None
-    for rows in blend_rows(array, network, patch_size, tiling=tiling):
+    for rows in blend_rows(array, network, patch_size, tiling=tiling, previous=previous):
         if rows.values.shape[1:] == array.shape[1:]:
             return np.ascontiguousarray(rows.values)
         if out is None:
@@ -81,37 +89,186 @@ def blend_rows(
     *,
     tiling: Tiling,
     scratch: Scratch = IN_MEMORY,
+    previous: Previous | None = None,
+    split: Split | None = None,
 ) -> Iterator[Rows]:
     """Yield what `blend` returns from the first row to the last, as rows are finished.
 
     Memory does not grow with the first axis: sums of `row_depth` rows are held, in `scratch`. What
     is yielded holds until the next is asked for.
+
+    Parameters
+    ----------
+    previous
+        What the previous stage found: the network gets tiles (B, C+1, *P) whose last channel are
+        its labels, 0 where the image is filled up. Tiles that it does not call for count as
+        background with certainty.
+    split
+        Given, the rows of one band come after those of another where memory for sums of whole rows
+        does not suffice, and bands are not too much work.
     """
+    grid = _lay_out(array, patch_size, tiling, previous)
+
+    def run(starts: Sequence[tuple[int, ...]]) -> Iterator[_Tile]:
+        return predict_tiles(
+            grid.full,
+            itertools.product(starts, grid.flips),
+            network,
+            patch_size=patch_size,
+            batch_size=tiling.batch_size,
+            labels=grid.labels,
+            skipped=grid.skipped,
+        )
+
+    tiles = run(grid.starts)
+    first = next(tiles)  # tells how many classes there are, and how much memory the network takes
+    count = len(grid.background if first[1] is None else first[1])
+    areas = _choose_areas(grid, count, split, scratch)
+    if len(areas) > 1:
+        batches = (run(_starts_in(area, grid)) for area in areas)
+    else:
+        batches = iter([_joined([first], tiles)])
+    del first, tiles  # a batch of many classes is as large as the sums
+    values = scratch.zeros((count, *_largest(areas, grid)), np.float32)
+    weigh = Weights(grid.shape, grid.tile, tiling.overlap, tiling.centre, num_flips=len(grid.flips))
+    for index, (area, batch) in enumerate(zip(areas, batches, strict=True)):
+        if index:
+            values[...] = 0
+        yield from _blend_area(batch, Sums(values, grid.image, area, scratch), weigh, grid)
+
+
+def _joined(first: list[_Tile], others: Iterator[_Tile]) -> Iterator[_Tile]:
+    """Yield all of them; nothing of `first` is kept (`itertools.chain` would)."""
+    yield first.pop()
+    yield from others
+
+
+def _blend_area(
+    tiles: Iterable[_Tile],
+    sums: Sums,
+    weigh: Weights,
+    grid: "_Grid",
+) -> Iterator[Rows]:
+    for (start, flip), logits in tiles:
+        if start[0] + grid.tile[0] > sums.stop:
+            yield sums.rows(start[0])
+            sums.move_to(start[0])
+        if logits is None:
+            sums.add_constants(grid.background, start, grid.tile, weigh(start))
+            continue
+        upright = np.flip(logits, tuple(axis + 1 for axis in flip)).reshape(-1, *grid.tile)
+        sums.add(upright, start, weigh(start))
+        del logits, upright  # before the next batch is computed
+    yield sums.rows(grid.shape[0])
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """An image, filled up and cut into tiles."""
+
+    full: NDArray | RowSource
+    """(C, *S) what the network sees."""
+    shape: tuple[int, ...]
+    """What the tiles cover."""
+    tile: tuple[int, ...]
+    image: tuple[slice, ...]
+    """Where the image lies in what the tiles cover."""
+    starts: list[tuple[int, ...]]
+    """First voxel of each tile."""
+    flips: list[tuple[int, ...]]
+    labels: NDArray[np.integer] | None
+    """Of the previous stage, filled up."""
+    skipped: frozenset[tuple[int, ...]]
+    """First voxels of tiles that are background."""
+    background: tuple[float, ...]
+    """Their logits (K,)."""
+
+
+def _lay_out(
+    array: NDArray, patch_size: Sequence[int], tiling: Tiling, previous: Previous | None
+) -> _Grid:
     axes = array.ndim - 1
     tile = tile_shape(axes, patch_size, tiling)
     margins = (0,) * (axes - len(patch_size)) + (tiling.margins or (0,) * len(patch_size))
-    full, offset = fill_up(
-        array, tile, padding=tiling.padding, values=tiling.pad_values, margins=margins
-    )
+    fill = array.filled_up if isinstance(array, RowSource) else partial(fill_up, array)
+    full, offset = fill(tile, padding=tiling.padding, values=tiling.pad_values, margins=margins)
     shape = tuple(n - 2 * margin for n, margin in zip(full.shape[1:], margins, strict=True))
     before = [at - margin for at, margin in zip(offset, margins, strict=True)]
-    image = tuple(slice(o, o + n) for o, n in zip(before, array.shape[1:], strict=True))
-    flips = _subsets(tiling.mirror_axes)
-    jobs = itertools.product(tile_starts(shape, tile, tiling.overlap), flips)
-    weigh = _Weights(shape, tile, tiling, len(flips))
-    sums = None
-    for (start, flip), logits in predict_tiles(
-        full, jobs, network, patch_size=patch_size, batch_size=tiling.batch_size
-    ):
-        if sums is None:
-            sums = _Sums((len(logits), row_depth(shape, tile), *shape[1:]), image, scratch)
-        if start[0] + tile[0] > sums.stop:
-            yield sums.rows(start[0])
-            sums.move_to(start[0])
-        upright = np.flip(logits, tuple(axis + 1 for axis in flip)).reshape(-1, *tile)
-        sums.add(upright, start, weigh(start))
-    assert sums is not None  # there is always a tile
-    yield sums.rows(shape[0])
+    starts = tile_starts(shape, tile, tiling.overlap)
+    labels, skipped, background = None, frozenset(), ()
+    if previous is not None:
+        labels = fill_up(previous.labels[None], tile, padding="zero", values=(0,), margins=margins)
+        labels, background = labels[0][0], previous.background
+        skipped = _uncalled(previous, starts, tile, before)
+    return _Grid(
+        full=full,
+        shape=shape,
+        tile=tile,
+        image=tuple(slice(o, o + n) for o, n in zip(before, array.shape[1:], strict=True)),
+        starts=starts,
+        flips=_subsets(tiling.mirror_axes),
+        labels=labels,
+        skipped=skipped,
+        background=background,
+    )
+
+
+def _choose_areas(grid: _Grid, count: int, split: Split | None, scratch: Scratch) -> list[Area]:
+    """Return the areas that are gone through one after the other: the whole, or bands of it."""
+    looked_at = [[tuple(slice(0, size) for size in grid.shape[1:])]]
+
+    def sizes() -> Iterator[int]:
+        yield count * math.prod(_largest(looked_at[0], grid)) * FLOAT
+        for areas in _bands(grid, split) if split is not None else ():
+            looked_at.append(areas)
+            yield count * math.prod(_largest(areas, grid)) * FLOAT
+
+    return looked_at[scratch.choose(sizes())]
+
+
+def _bands(grid: _Grid, split: Split) -> Iterator[list[Area]]:
+    """Yield an image in 2, 3, ... bands, as many as are not too much work."""
+    offset, others = grid.image[1].start, [slice(0, size) for size in grid.shape[2:]]
+    columns = {start[1] for start in grid.starts}
+    for number in range(2, len(columns) + 1):
+        bands = [slice(low + offset, high + offset) for low, high in split(number)]
+        work = sum(_meets(start, band, grid) for band in bands for start in columns)
+        if work > MAX_WORK * len(columns):
+            return
+        yield [(band, *others) for band in bands]
+
+
+def _meets(start: int, columns: slice, grid: _Grid) -> bool:
+    """Return whether tiles that begin at a column see others."""
+    return start < columns.stop and columns.start < start + grid.tile[1]
+
+
+def _starts_in(area: Area, grid: _Grid) -> list[tuple[int, ...]]:
+    """Return the first voxels of the tiles that a band takes."""
+    return [start for start in grid.starts if _meets(start[1], area[0], grid)]
+
+
+def _largest(areas: Sequence[Area], grid: _Grid) -> tuple[int, ...]:
+    """Return the shape (R, ...) of the sums of the largest area."""
+    depth = row_depth(grid.shape, grid.tile)
+    sizes = zip(*([part.stop - part.start for part in area] for area in areas), strict=True)
+    return (depth, *(max(size) for size in sizes))
+
+
+def _uncalled(
+    previous: Previous,
+    starts: Sequence[tuple[int, ...]],
+    tile: Sequence[int],
+    before: Sequence[int],
+) -> frozenset[tuple[int, ...]]:
+    """Return the first voxels of tiles for which nothing calls; the image begins at `before`."""
+    found = set()
+    for start in starts:
+        first = [at - offset for at, offset in zip(start, before, strict=True)]
+        last = [at + size for at, size in zip(first, tile, strict=True)]
+        if not previous.calls_for(first, last):
+            found.add(start)
+    return frozenset(found)
 
 
 def tile_shape(num_axes: int, patch_size: Sequence[int], tiling: Tiling) -> tuple[int, ...]:
@@ -129,84 +286,3 @@ def row_depth(shape: Sequence[int], tile: Sequence[int]) -> int:
 def _subsets(axes: tuple[int, ...]) -> list[tuple[int, ...]]:
     sizes = range(len(axes) + 1)
     return [subset for size in sizes for subset in itertools.combinations(axes, size)]
-
-
-class _Sums:
-    """Weighted sums of the rows that are being worked on.
-
-    Parameters
-    ----------
-    shape
-        (K, R, *S'[1:]), S' being what the tiles cover.
-    image
-        Where the image lies in that; only this is given out.
-    """
-
-    def __init__(self, shape: Sequence[int], image: tuple[slice, ...], scratch: Scratch) -> None:
-        self._values: NDArray[np.float32] = scratch.zeros(shape, np.float32)
-        self._image = image
-        self._scratch = scratch
-        self._first = 0
-
-    @property
-    def stop(self) -> int:
-        """The row after the last that there is room for."""
-        return self._first + self._values.shape[1]
-
-    def rows(self, stop: int) -> Rows:
-        """Return the rows before `stop`."""
-        inside, *others = self._image
-        low = min(max(self._first, inside.start), inside.stop)
-        high = max(low, min(stop, inside.stop))
-        part = slice(low - self._first, high - self._first)
-        return Rows(low - inside.start, self._values[(slice(None), part, *others)])
-
-    def move_to(self, first: int) -> None:
-        """Forget the rows before `first`, and make room for as many more."""
-        gone = first - self._first
-        for values in self._values:
-            kept = max(0, len(values) - gone)
-            values[:kept] = values[len(values) - kept :]
-            values[kept:] = 0
-            self._scratch.forget()
-        self._first = first
-
-    def add(
-        self,
-        logits: NDArray[np.float32],
-        start: Sequence[int],
-        weights: NDArray[np.float32] | np.float32,
-    ) -> None:
-        """Add logits (K, *tile) times weights (*tile) to the tile that begins at `start`."""
-        inside = (start[0] - self._first, *start[1:])
-        place = tuple(slice(o, o + n) for o, n in zip(inside, logits.shape[1:], strict=True))
-        for values, target in zip(logits, self._values, strict=True):
-            region = target[place]
-            region += values * weights
-            self._scratch.forget()
-
-
-class _Weights:
-    """The share of a tile in the voxels that it covers."""
-
-    def __init__(
-        self, shape: Sequence[int], tile: Sequence[int], tiling: Tiling, num_flips: int
-    ) -> None:
-        sizes = zip(shape, tile, strict=True)
-        self._shares = [
-            axis_shares(size, width, tiling.overlap, tiling.centre) for size, width in sizes
-        ]
-        self._scale = np.float32(1 / num_flips)
-        self._is_lone = all(len(shares) == 1 for shares in self._shares)
-        self._last: tuple[Sequence[int], NDArray[np.float32] | np.float32] = ((), self._scale)
-
-    def __call__(self, start: Sequence[int]) -> NDArray[np.float32] | np.float32:
-        """Return the weights (*tile) of a tile; a number where it is the only one."""
-        if self._is_lone:
-            return self._scale
-        if start != self._last[0]:  # mirrored versions follow each other
-            weights = np.array(self._scale)
-            for shares, first in zip(self._shares, start, strict=True):
-                weights = weights[..., None] * shares[first]
-            self._last = (start, weights)
-        return self._last[1]

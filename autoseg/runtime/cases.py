@@ -11,7 +11,9 @@ from .images import (
     can_hold_labels,
     case_stem,
     file_ending,
+    is_image,
     is_image_name,
+    is_store,
     list_images,
     output_ending,
 )
@@ -44,6 +46,8 @@ class Outcome:
     output: Path | None = None
     message: str = ""
     """Why it failed."""
+    measures: str = ""
+    """What was done to stay within the memory that there is; empty for nothing."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,10 @@ def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
     files: dict[Path, None] = {}
     outcomes: list[Outcome] = []
     for path in inputs:
-        if path.is_dir():
-            found = list_images(path)
+        if path.is_dir() and not is_store(path):
+            stores = sorted(item for item in path.iterdir() if item.is_dir() and is_store(item))
+            tables = not stores  # which may describe the stores
+            found = [*(item for item in list_images(path) if tables or is_image(item)), *stores]
             files.update(dict.fromkeys(found))
             if not found:
                 outcomes.append(Outcome(path.name, "failed", message=f"no image in folder {path}"))
@@ -186,7 +192,7 @@ def name_output(
     AutosegError
         One file is named for several cases, or of a kind that cannot hold the labels.
     """
-    if output.is_dir() or not is_image_name(output):
+    if not is_image_name(output) or (output.is_dir() and not is_store(output)):
         return list(cases), output
     folder = output.with_name(output.name.partition(".")[0] + "_labels")
     if len(cases) + num_failed > 1:

@@ -9,6 +9,8 @@ from .errors import AutosegError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from .images import Image
     from .recipe import Channel
 
@@ -44,7 +46,7 @@ def check_image(image: "Image", expected_channels: int, dims: int) -> None:
             expected="at least one voxel along every axis",
             fix="write the image again",
         )
-    _check_finite(image)
+    check_finite(image.array)
 
 
 def check_unit(image: "Image", unit: str) -> None:
@@ -99,10 +101,11 @@ def check_range(image: "Image", channels: "Sequence[Channel]") -> None:
         )
 
 
-def _check_finite(image: "Image") -> None:
-    if not np.issubdtype(image.array.dtype, np.floating):
+def check_finite(array: "NDArray") -> None:
+    """Refuse an image (C, *S), or a part of one, with values that are not finite."""
+    if not np.issubdtype(array.dtype, np.floating):
         return
-    for index, channel in enumerate(image.array):
+    for index, channel in enumerate(array):
         # The extremes are NaN or infinite as soon as one voxel is, and need no mask in memory.
         if np.isfinite(channel.min()) and np.isfinite(channel.max()):
             continue

@@ -105,4 +105,5 @@ def _verify(model: Model) -> int:
 def _show(outcome: Outcome, done: int, total: int) -> None:
     stream = sys.stderr if outcome.status == "failed" else sys.stdout
     text = outcome.message or str(outcome.output)
+    text += f" ({outcome.measures}, for want of memory)" if outcome.measures else ""
     stream.write(f"[{done}/{total}] {outcome.case_id}: {outcome.status}: {text}\n")

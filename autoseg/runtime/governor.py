@@ -1,7 +1,8 @@
 """Keeping prediction within the memory it may take."""
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from .images import read_extent
 from .manifest import Manifest
 from .memory import FLOAT, Demand, expected_memory
 from .model import Effort
-from .processors import resident_bytes, usable_memory
+from .processors import resident_bytes, return_large_blocks, usable_memory
 from .scratch import IN_MEMORY, OnDisk
 
 RAM_FRACTION = 0.7
@@ -41,7 +42,7 @@ class Room:
 
 
 class Governor:
-    """Gives large arrays memory while the process stays below a limit, and files afterwards.
+    """Keeps the process below a limit: large arrays in memory, in narrower bands, or in files.
 
     Parameters
     ----------
@@ -58,31 +59,63 @@ class Governor:
         self._disk = OnDisk(room.folder)
         self._reserve = reserve
         self._start, _ = resident_bytes()
-        self._given = 0
+        self._given: list[weakref.ref[NDArray]] = []
         self.working = working
+        self.bands = 1
+        """Most bands that an image was gone through in."""
+        self.file_bytes = 0
+        """Of arrays in files."""
 
     def zeros(self, shape: Sequence[int], dtype: type) -> NDArray:
         """Return an array of zeros."""
         size = math.prod(shape) * np.dtype(dtype).itemsize
-        self._observe()
-        assert self.working is not None  # has been observed
-        used = self._start + self.working + self._reserve + self._given
-        if used + size > self._room.limit:
+        if not self._fits(size):
+            self.file_bytes += size
             return self._disk.zeros(shape, dtype)
-        self._given += size
-        return IN_MEMORY.zeros(shape, dtype)
+        array = IN_MEMORY.zeros(shape, dtype)
+        self._given.append(weakref.ref(array))
+        return array
+
+    def in_file(self, shape: Sequence[int], dtype: type) -> NDArray:
+        """Return an array of zeros in a file, whatever memory there is."""
+        self.file_bytes += math.prod(shape) * np.dtype(dtype).itemsize
+        return self._disk.zeros(shape, dtype)
+
+    def choose(self, sizes: Iterable[int]) -> int:
+        """Return the index of the first of these bytes that would be in memory; 0 if none would.
+
+        They are those of sums of an image in 1, 2, ... bands.
+        """
+        fitting = (index for index, size in enumerate(sizes) if self._fits(size))
+        index = next(fitting, 0)
+        self.bands = max(self.bands, index + 1)
+        return index
 
     def forget(self) -> None:
         """Take the pages of files out of memory."""
         self._disk.forget()
+
+    @property
+    def measures(self) -> str:
+        """What was done to stay below the limit; empty for nothing."""
+        found = [f"in {self.bands} bands"] if self.bands > 1 else []
+        if self.file_bytes:
+            found.append(f"with {self.file_bytes / 1e9:.2f} GB in files")
+        return " and ".join(found)
+
+    def _fits(self, size: int) -> bool:
+        given = sum(array.nbytes for ref in self._given if (array := ref()) is not None)
+        if not given:
+            self._observe()
+        assert self.working is not None  # has been observed
+        used = self._start + self.working + self._reserve + given
+        return used + size <= self._room.limit
 
     def _observe(self) -> None:
         """Learn what the network needs: at most how far the peak is above the memory before it.
 
         The peak may be older, of another image; the least of all images counts.
         """
-        if self._given:
-            return
         risen = max(0, resident_bytes()[1] - self._start)
         self.working = risen if self.working is None else min(self.working, risen)
 
@@ -135,6 +168,7 @@ class Memory:
         self._room = room
         self._effort = effort
         self._probabilities = probabilities
+        return_large_blocks()
         self._used, _ = resident_bytes()
         self._working: int | None = None
 
@@ -167,6 +201,10 @@ class Memory:
     def refuse(self, demand: Demand) -> None:
         """Refuse what cannot be predicted (see `refuse_too_large`)."""
         refuse_too_large(demand, self._room, self._used)
+
+    def fits(self, demand: Demand) -> bool:
+        """Return whether an image fits without files and bands."""
+        return self._used + demand.peak <= self._room.limit
 
     def holds_both(self, one: Demand | None, following: Demand | None) -> bool:
         """Return whether an image can be read while another is predicted."""

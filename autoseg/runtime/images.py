@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 from uuid import uuid4
 
 import numpy as np
@@ -23,7 +23,9 @@ from .geometry import Unit as Unit
 T = TypeVar("T")
 NIFTI_FORMATS = (".nii.gz", ".nii")
 VOLUME_FORMATS = (*NIFTI_FORMATS, ".nrrd", ".mha", ".mhd")
-PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+PICTURE_FORMATS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".bmp", ".gif")
+STORE_FORMATS = (".ome.zarr", ".zarr")
+"""Folders that are one image; the runtime by itself cannot read them."""
 LOSSY_FORMATS = (".jpg", ".jpeg")
 FORMATS = (*VOLUME_FORMATS, *PICTURE_FORMATS, ".npy")
 TABLE_FORMAT = ".csv"
@@ -56,10 +58,10 @@ def file_ending(path: Path) -> str:
     Raises
     ------
     AutosegError
-        The ending is not one of `FORMATS`, nor `TABLE_FORMAT`.
+        The ending is not one of `FORMATS`, `TABLE_FORMAT` or `STORE_FORMATS`.
     """
     name = path.name.lower()
-    for ending in (*FORMATS, TABLE_FORMAT):
+    for ending in (*FORMATS, TABLE_FORMAT, *STORE_FORMATS):
         if name.endswith(ending):
             return ending
     signals.refuse_record(path)
@@ -78,22 +80,29 @@ def case_stem(path: Path) -> str:
 def output_ending(path: Path) -> str:
     """Return the ending under which labels for an image are written.
 
-    Its own, but never a lossy one, and one file instead of the two of ".mhd".
+    Its own, but never a lossy one or a scanner's, and one file instead of the two of ".mhd".
     """
     ending = file_ending(path)
     if ending == ".mhd":
         return ".mha"
+    if ending == ".svs":
+        return ".tif"
     return ".png" if ending in LOSSY_FORMATS else ending
 
 
 def is_image_name(path: Path) -> bool:
     """Return whether a name ends as an image's does."""
-    return path.name.lower().endswith((*FORMATS, TABLE_FORMAT))
+    return path.name.lower().endswith((*FORMATS, TABLE_FORMAT, *STORE_FORMATS))
+
+
+def is_store(path: Path) -> bool:
+    """Return whether a name is that of a folder which is one image."""
+    return path.name.lower().endswith(STORE_FORMATS) and not path.name.startswith(".")
 
 
 def can_hold_labels(path: Path, image: Path) -> bool:
     """Return whether labels for an image can be written to a file of this name."""
-    kinds = (VOLUME_FORMATS, PICTURE_FORMATS)
+    kinds = (VOLUME_FORMATS, PICTURE_FORMATS, STORE_FORMATS)
     endings = file_ending(path), output_ending(image)
     is_alike = len(set(endings)) == 1 or any(set(endings) <= set(kind) for kind in kinds)
     return is_alike and output_ending(path) == endings[0]
@@ -103,6 +112,16 @@ def same_spacing(first: Sequence[float], second: Sequence[float]) -> bool:
     """Return whether two spacings agree within `SPACING_TOLERANCE`."""
     return len(first) == len(second) and bool(
         np.allclose(first, second, rtol=SPACING_TOLERANCE, atol=0)
+    )
+
+
+def refuse_store(path: Path) -> NoReturn:
+    """Refuse a folder that is one image, where only files are read."""
+    raise AutosegError(
+        found=f"{path}: a Zarr folder, which is not read here",
+        expected="an image file",
+        fix="predict it with the command `autoseg predict`, which reads it piece by piece "
+        "(pip install autoseg-unet[zarr])",
     )
 
 
@@ -277,6 +296,8 @@ def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
 def _decode(path: Path, decode: Callable[[Path], T]) -> T:
     """Return what `decode` makes of a file, with errors that say what is wrong with the file."""
     ending = file_ending(path)
+    if is_store(path):
+        refuse_store(path)
     if not path.is_file():
         raise AutosegError(
             found=f"no file {path}",

@@ -6,7 +6,8 @@ image.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blend import Network, Rows, Tiling, blend, blend_rows
+from .cascade import find_previous, with_one_hot
 from .checks import check_image, check_range, check_unit
 from .images import Image, read_image, read_labels, smallest_type
 from .manifest import INPUTS, Configuration, Manifest, check_file, load_manifest
@@ -22,8 +24,18 @@ from .postprocess import apply_steps, remove_small
 from .prepare import Prepared, prepare
 from .processors import usable_cpus
 from .recipe import Recipe
-from .restore import SLAB_VOXELS, add_probabilities, decide_labels, restore_rows
+from .restore import (
+    MAX_UINT8_CLASSES,
+    SLAB_VOXELS,
+    add_probabilities,
+    box_of,
+    decide_labels,
+    decide_slabs,
+    restore_rows,
+)
+from .row_window import RowSource
 from .scratch import IN_MEMORY, Scratch
+from .slabs import split_columns
 
 BATCH_VOXELS = 1 << 16
 """Small tiles go through the network together up to this many voxels: each call costs something."""
@@ -155,49 +167,28 @@ class Model:
         """Return the labels of an image that `prepare` returned; empties `parts` on the way."""
         decision, offsets = self.manifest.configurations[0].decision, self.manifest.offsets
         voxel_size = parts[0].voxel_size
-        if len(parts) == 1:
+        passes = Passes(self, parts, effort, scratch)
+        *others, _ = self.manifest.configurations
+        if not any(item.weight for item in others):
+            for _ in others:
+                passes.find()
             placement = parts[0].placement
-            stream = self._rows(0, parts, effort, scratch)
             classes, chances = restore_rows(
-                stream, placement, decision, offsets, scratch=scratch, probabilities=probabilities
+                passes.rows(),
+                placement,
+                decision,
+                offsets,
+                scratch=scratch,
+                probabilities=probabilities,
             )
         else:
-            total = self._combine(parts, effort, scratch)
+            total = passes.combine()
             classes = decide_labels(total, decision, offsets)
             chances = _half(total, scratch) if probabilities else None
             del total
         classes = apply_steps(classes, self.manifest.postprocessing)
         classes = remove_small(classes, self.manifest.smallest, voxel_size)
         return Prediction(_in_values(classes, self.manifest.labels.values), chances)
-
-    def _rows(
-        self, index: int, parts: list[Prepared], effort: Effort, scratch: Scratch
-    ) -> Iterator[Rows]:
-        """Yield the logits of a configuration for the first of `parts`, which is taken out."""
-        configuration = self.manifest.configurations[index]
-        part = parts.pop(0)
-        network, tiling = tile_runner(part, configuration, self.networks[index], effort)
-        yield from blend_rows(
-            part.array, network, configuration.patch_size, tiling=tiling, scratch=scratch
-        )
-
-    def _combine(
-        self, parts: list[Prepared], effort: Effort, scratch: Scratch
-    ) -> NDArray[np.float32]:
-        """Return the weighted mean of all configurations' probabilities, on the image's grid."""
-        total = None
-        for index, configuration in enumerate(self.manifest.configurations):
-            placement = parts[0].placement
-            total = add_probabilities(
-                total,
-                self._rows(index, parts, effort, scratch),
-                placement,
-                configuration.decision,
-                weight=configuration.weight,
-                scratch=scratch,
-            )
-        assert total is not None  # a manifest has at least one configuration
-        return total
 
     def verify(self) -> float | None:
         """Return the label agreement with the artifact's verification case; None without one."""
@@ -210,6 +201,106 @@ class Model:
         return float((labels == expected).mean())
 
 
+class Passes:
+    """The configurations of a model over one image, one after the other, in the manifest's order.
+
+    Parameters
+    ----------
+    parts
+        The image as each takes it; emptied on the way.
+    """
+
+    def __init__(
+        self, model: Model, parts: list[Prepared], effort: Effort, scratch: Scratch
+    ) -> None:
+        self._left = list(zip(model.manifest.configurations, model.networks, strict=True))
+        self._num_classes = len(model.manifest.labels.values)
+        self._parts = parts
+        self._effort = effort
+        self._scratch = scratch
+        self._found: dict[str, NDArray[np.integer]] = {}
+        """Class indices (*S) that configurations still to come are to see, by who found them."""
+
+    def rows(self) -> Iterator[Rows]:
+        """Yield the logits of the next configuration."""
+        configuration, open_network = self._left.pop(0)
+        part = self._parts.pop(0)
+        if configuration.previous is not None:
+            part = self._told(part, configuration, configuration.previous)
+        network, tiling = tile_runner(part, configuration, open_network, self._effort)
+        in_rows = isinstance(part.array, RowSource)  # each band would read all of the file
+        yield from blend_rows(
+            part.array,
+            network,
+            configuration.patch_size,
+            tiling=tiling,
+            scratch=self._scratch,
+            previous=part.previous,
+            split=None if in_rows else partial(split_columns, part.placement),
+        )
+
+    def _told(self, part: Prepared, configuration: Configuration, previous: str) -> Prepared:
+        """Return a prepared image with what the previous stage found in it."""
+        labels = self._found[previous]
+        if not self._is_followed(previous):
+            del self._found[previous]
+        return replace(
+            part,
+            previous=find_previous(
+                labels,
+                part.placement,
+                configuration.recipe,
+                part.spacing,
+                num_classes=self._num_classes,
+                margin=configuration.region_margin,
+                scratch=self._scratch,
+            ),
+        )
+
+    def _is_followed(self, name: str) -> bool:
+        return any(item.previous == name for item, _ in self._left)
+
+    def find(self, labels: NDArray | None = None) -> None:
+        """Run the next configuration for those that follow it alone.
+
+        Parameters
+        ----------
+        labels
+            (*S) background, which the classes found are written to; None: an array in memory.
+        """
+        name, placement = self._left[0][0].name, self._parts[0].placement
+        if labels is None:
+            labels, _ = restore_rows(self.rows(), placement, scratch=self._scratch)
+        else:
+            box, kind = box_of(labels, placement), labels.dtype.type
+            for place, found in decide_slabs(self.rows(), placement, kind, scratch=self._scratch):
+                box[place] = found
+        self._found[name] = labels
+
+    def combine(self) -> NDArray[np.float32]:
+        """Return the weighted mean of all configurations' probabilities (K, *S)."""
+        total = None
+        while self._left:
+            configuration, placement = self._left[0][0], self._parts[0].placement
+            if configuration.weight == 0:
+                self.find()
+                continue
+            if self._is_followed(configuration.name):
+                kind = np.uint8 if self._num_classes <= MAX_UINT8_CLASSES else np.uint16
+                self._found[configuration.name] = np.zeros(placement.image_shape, kind)
+            total = add_probabilities(
+                total,
+                self.rows(),
+                placement,
+                configuration.decision,
+                weight=configuration.weight,
+                labels=self._found.get(configuration.name),
+                scratch=self._scratch,
+            )
+        assert total is not None  # weights sum to 1
+        return total
+
+
 def _half(chances: NDArray[np.float32], scratch: Scratch) -> NDArray[np.float16]:
     out = scratch.zeros(chances.shape, np.float16)
     for target, values in zip(out, chances, strict=True):
@@ -220,14 +311,19 @@ def _half(chances: NDArray[np.float32], scratch: Scratch) -> NDArray[np.float16]
 
 def _in_values(classes: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
     """Return the values in the user's files of class indices (*S)."""
-    table = np.asarray(values)
-    table = table.astype(smallest_type(table))
+    table = values_table(values)
     out = np.empty(classes.shape, dtype=table.dtype)
     depth = max(1, SLAB_VOXELS // max(1, math.prod(out.shape[1:])))
     for start in range(0, len(out), depth):  # an index takes eight bytes
         rows = slice(start, start + depth)
         out[rows] = table[classes[rows]]
     return out
+
+
+def values_table(values: Sequence[int]) -> NDArray[np.integer]:
+    """Return (K,): the value in the user's files of each class."""
+    table = np.asarray(values)
+    return table.astype(smallest_type(table))
 
 
 def make_tiling(
@@ -249,11 +345,19 @@ def make_tiling(
 def tile_runner(
     part: Prepared, configuration: Configuration, network: TileNetwork, effort: Effort
 ) -> tuple[Network, Tiling]:
-    """Return a function from tiles of a prepared image to logits, and how to cut the tiles."""
+    """Return a function from tiles of a prepared image to logits, and how to cut the tiles.
+
+    The tiles hold the labels of the previous stage, where there is one, as last channel.
+    """
+    previous, mean, std = part.previous, part.mean, part.std
+    if previous is not None:
+        further = np.zeros(previous.num_classes - 1, np.float32)
+        mean, std = np.append(mean, further), np.append(std, further + 1)
 
     def run(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        mean, std = (np.tile(item, (len(tiles), 1)) for item in (part.mean, part.std))
-        return network(tiles, mean, std)
+        if previous is not None:
+            tiles = with_one_hot(tiles, previous.num_classes)
+        return network(tiles, *(np.tile(item, (len(tiles), 1)) for item in (mean, std)))
 
     return run, make_tiling(configuration, part.mean, effort)
 
@@ -263,4 +367,4 @@ def predict_logits(
 ) -> NDArray[np.float32]:
     """Return blended logits (K, *S') of a prepared image."""
     run, tiling = tile_runner(part, configuration, network, effort)
-    return blend(part.array, run, configuration.patch_size, tiling=tiling)
+    return blend(part.array, run, configuration.patch_size, tiling=tiling, previous=part.previous)

@@ -33,6 +33,11 @@ def remove_small(
     return labels
 
 
+def is_too_small(sizes: NDArray[np.integer], num_voxels: float) -> NDArray[np.bool_]:
+    """Return which components of these sizes have fewer voxels."""
+    return sizes < num_voxels * (1 - ROUNDING)
+
+
 def _remove_small(
     labels: NDArray[np.integer], class_index: int, num_voxels: float
 ) -> NDArray[np.integer]:
@@ -46,7 +51,7 @@ def _remove_small(
     inside = boxes[0]
     components = np.empty(mask[inside].shape, dtype=np.int32)
     ndimage.label(mask[inside], output=components)
-    is_small = np.bincount(components.ravel()) < num_voxels * (1 - ROUNDING)
+    is_small = is_too_small(np.bincount(components.ravel()), num_voxels)
     is_small[0] = False
     if not is_small.any():
         return labels

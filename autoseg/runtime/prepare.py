@@ -6,7 +6,7 @@ Letters in shapes: C channels, S spatial axes of the image, S' of the prepared a
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,11 @@ from numpy.typing import NDArray
 from .crop import Box, box_slices, nonzero_box, nonzero_region
 from .normalise import constants, normalise
 from .recipe import Recipe
-from .resample import GridChange, coarse_axis, grid_change, resample_image, resample_labels
+from .resample import GridChange, LabelResampler, coarse_axis, grid_change, resample_labels
+from .resample_rows import ReadRows, resample_image, resample_read, row_slices
+
+if TYPE_CHECKING:
+    from .cascade import Previous
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +72,15 @@ class Prepared:
     std: NDArray[np.float32]
     """(C,)"""
     placement: Placement
-    voxel_size: float
-    """Product of the image's spacings."""
+    spacing: tuple[float, ...]
+    """Of the image, its axes in its own order."""
+    previous: "Previous | None" = None
+    """What the previous stage found, once it has."""
+
+    @property
+    def voxel_size(self) -> float:
+        """Product of the image's spacings."""
+        return math.prod(self.spacing)
 
 
 def prepare(image: NDArray, spacing: Sequence[float], recipe: Recipe) -> Prepared:
@@ -82,18 +93,18 @@ def prepare(image: NDArray, spacing: Sequence[float], recipe: Recipe) -> Prepare
     region = nonzero_region(cropped) if masked else None
     change = recipe_change(cropped.shape[1:], spacing, recipe)
     mean, std = constants(cropped, recipe.channels, region)
-    if recipe.order == "normalise-resample":
-        array = normalise(cropped, mean, std, recipe.channels)
-        mean, std = np.zeros_like(mean), np.ones_like(std)
-        array = _set_outside(array, region, mean, recipe)
-        array = resample_image(array, change, spline_order=recipe.spline_order)
+    if recipe.order == "resample-normalise" and not masked:
+        array = resample_image(cropped, change, spline_order=recipe.spline_order)
     else:
-        # Twice: before, so that no edge at the region's border is smeared into it, and after.
-        array = _set_outside(cropped, region, mean, recipe)
-        array = resample_image(array, change, spline_order=recipe.spline_order)
-        array = _set_outside(array, _resample_region(region, change), mean, recipe)
+        read = _reader(cropped, region, mean, std, recipe)
+        array = resample_read(read, len(cropped), change, spline_order=recipe.spline_order)
+    if recipe.order == "normalise-resample":
+        mean, std = np.zeros_like(mean), np.ones_like(std)
+    elif region is not None and not change.is_identity:
+        # Once more: now nothing from inside is smeared over the region's border.
+        _set_outside_resampled(array, region, change, mean, recipe)
     placement = place(shape, spacing, box, recipe)
-    return Prepared(array, mean, std, placement, math.prod(spacing))
+    return Prepared(array, mean, std, placement, tuple(spacing))
 
 
 def place(
@@ -111,26 +122,51 @@ def place(
     )
 
 
-def _set_outside(
-    array: NDArray, region: NDArray[np.bool_] | None, values: NDArray, recipe: Recipe
-) -> NDArray:
-    """Return (C, *S) with one value a channel outside the region, where the channel uses a mask."""
-    if region is None or region.all():
-        return array
-    outside = ~region
-    array = np.array(array, dtype=np.float32, order="C")
-    for target, value, channel in zip(array, values, recipe.channels, strict=True):
-        if channel.use_mask:
-            target[outside] = value
-    return array
+def _reader(
+    cropped: NDArray,
+    region: NDArray[np.bool_] | None,
+    mean: NDArray[np.float32],
+    std: NDArray[np.float32],
+    recipe: Recipe,
+) -> ReadRows:
+    """Return how rows of (C, *S) are read that are to be resampled.
+
+    They are normalised, if that comes first. Outside the region a channel that uses a mask has
+    one value: no edge at the region's border is smeared into it.
+    """
+    first = recipe.order == "normalise-resample"
+
+    def read(index: int, rows: slice) -> NDArray:
+        one = slice(index, index + 1)
+        values = cropped[one, rows]
+        if first:
+            values = normalise(values, mean[one], std[one], recipe.channels[one])
+        if region is not None and recipe.channels[index].use_mask:
+            outside = np.float32(0) if first else mean[index]
+            values = np.where(region[rows], values, outside)
+        return values[0]
+
+    return read
 
 
-def _resample_region(
-    region: NDArray[np.bool_] | None, change: GridChange
-) -> NDArray[np.bool_] | None:
-    if region is None:
-        return None
-    return resample_labels(region.astype(np.int8), change).astype(bool)
+def _set_outside_resampled(
+    array: NDArray[np.float32],
+    region: NDArray[np.bool_],
+    change: GridChange,
+    values: NDArray[np.float32],
+    recipe: Recipe,
+) -> None:
+    """Set (C, *S') to one value a channel outside the region (*S), where a mask is used."""
+    resampler = LabelResampler(change.operators(1))
+    for rows in row_slices(change.new_shape):
+        box = ((rows.start, rows.stop), *((0, size) for size in change.new_shape[1:]))
+        part = region[box_slices(resampler.needed(box))]
+        if part.all():
+            continue
+        outside = resampler.apply(part.astype(np.int8), box) == 0
+        for target, value, channel in zip(array, values, recipe.channels, strict=True):
+            if channel.use_mask:
+                target[rows][outside] = value
 
 
 def recipe_spacing(spacing: Sequence[float], recipe: Recipe) -> tuple[tuple[float, ...], ...]:

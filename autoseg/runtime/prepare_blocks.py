@@ -53,35 +53,49 @@ def prepare_voxels(image: Voxels, recipe: Recipe) -> PreparedVoxels:
     if not can_prepare(image, recipe):
         raise ValueError("the recipe asks for all of the image at once: see `can_prepare`")
     spacing = image.geometry.spacing
-    turned = _turned(image, recipe.transpose)
-    box = nonzero_box(turned)
-    cropped = _cropped(turned, box)
+    upright = turned(image, recipe.transpose)
+    box = nonzero_box(upright)
+    cropped = cut_out(upright, box)
     change = recipe_change(cropped.shape, spacing, recipe)
-    mean, std, ranges = _facts(cropped, recipe, change)
+    voxels, mean, std = resample_boxes(cropped, change, recipe)
+    if recipe.order == "resample-normalise":
+        read = voxels.read
+        voxels = replace(voxels, read=lambda box: normalise(read(box), mean, std, recipe.channels))
+    voxels = replace(voxels, dtype=np.dtype(np.float32))
+    return PreparedVoxels(voxels, mean, std, place(image.shape, spacing, box, recipe))
+
+
+def resample_boxes(
+    cropped: Voxels, change: GridChange, recipe: Recipe
+) -> tuple[Voxels, NDArray[np.float32], NDArray[np.float32]]:
+    """Return (C, *S') as `Prepared` has it, with mean and std (C,).
+
+    Values are as they were read where the grid stays and normalising comes later.
+    """
+    mean, std, ranges = facts(cropped, recipe, change)
     resampled = not change.is_identity
-    operators = change.operators(recipe.spline_order) if resampled else ()
-    resample = _Resampler(change, operators, ranges) if resampled else None
-    normalises_first = recipe.order == "normalise-resample"
+    resample = (
+        BoxResampler(change, change.operators(recipe.spline_order), ranges) if resampled else None
+    )
+    first = recipe.order == "normalise-resample"
+    if resample is None and not first:
+        return cropped, mean, std
 
     def read(box: Box) -> NDArray[np.float32]:
-        if resample is None:
-            return normalise(cropped.read(box), mean, std, recipe.channels)
-        array = cropped.read(resample.needed(box))
-        if normalises_first:
+        array = cropped.read(box if resample is None else resample.needed(box))
+        if first:
             array = normalise(array, mean, std, recipe.channels)
-            return resample.apply(array, box)
-        return normalise(resample.apply(array, box), mean, std, recipe.channels)
+        return array if resample is None else resample.apply(array, box)
 
     voxels = replace(cropped, shape=change.new_shape, dtype=np.dtype(np.float32), read=read)
-    stored = (np.zeros_like(mean), np.ones_like(std)) if normalises_first else (mean, std)
-    return PreparedVoxels(voxels, *stored, place(image.shape, spacing, box, recipe))
+    return voxels, *((np.zeros_like(mean), np.ones_like(std)) if first else (mean, std))
 
 
 def prepare_label_voxels(
     labels: Voxels, placement: Placement, recipe: Recipe, spacing: Sequence[float]
 ) -> Voxels:
     """Return class indices (1, *S) on the grid of the prepared image (1, *S')."""
-    cropped = _cropped(_turned(labels, placement.transpose), placement.box)
+    cropped = cut_out(turned(labels, placement.transpose), placement.box)
     change = recipe_change(cropped.shape, spacing, recipe)
     if change.is_identity:
         return cropped
@@ -138,7 +152,7 @@ class NonzeroSpans:
 
 
 @dataclass(frozen=True)
-class _Resampler:
+class BoxResampler:
     """Boxes of the new grid from those of the old one."""
 
     change: GridChange
@@ -177,7 +191,7 @@ def _shapes(change: GridChange) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return change.old_shape, change.new_shape
 
 
-def _facts(
+def facts(
     cropped: Voxels, recipe: Recipe, change: GridChange
 ) -> tuple[
     NDArray[np.float32], NDArray[np.float32], tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -224,7 +238,7 @@ class _Ranges:
         self.high[index] = np.maximum(self.high[index], high)
 
 
-def _turned(image: Voxels, transpose: Sequence[int]) -> Voxels:
+def turned(image: Voxels, transpose: Sequence[int]) -> Voxels:
     """Return an image whose axis i is axis ``transpose[i]`` of the one given."""
     if tuple(transpose) == tuple(range(len(transpose))):
         return image
@@ -239,7 +253,8 @@ def _turned(image: Voxels, transpose: Sequence[int]) -> Voxels:
     )
 
 
-def _cropped(image: Voxels, box: Box) -> Voxels:
+def cut_out(image: Voxels, box: Box) -> Voxels:
+    """Return the part of an image in a box."""
     starts, read = [start for start, _ in box], image.read
 
     def read_inside(inner: Box) -> NDArray:

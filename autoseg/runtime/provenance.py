@@ -14,6 +14,7 @@ from .strict import parse_json
 
 RECORD = ".autoseg-predictions.jsonl"
 """In the output folder: one line for each file that was written, the latest counts."""
+CASCADE_FIELDS = ("previous", "region_margin")
 MAX_NAMED = 5
 """Files that a message names."""
 
@@ -57,7 +58,10 @@ def describe_maker(manifest: Manifest, effort: Effort, missing: Sequence[int] = 
 
 
 def _digest(manifest: Manifest) -> str:
-    """Return a hash that the same model has after each export: timings and checks do not count."""
+    """Return a hash that the same model has after each export: timings and checks do not count.
+
+    Nor do fields of cascades where there is none: artifacts were written before there were any.
+    """
     bare = replace(
         manifest,
         configurations=tuple(
@@ -70,7 +74,13 @@ def _digest(manifest: Manifest) -> str:
             if any(stored.name.startswith(item.onnx) for item in manifest.configurations)
         ),
     )
-    return hashlib.sha256(bare.to_json().encode()).hexdigest()
+    content = json.loads(bare.to_json())
+    for item in content["configurations"]:
+        for name in CASCADE_FIELDS:
+            if item[name] is None:
+                del item[name]
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def record_file(path: Path, maker: Maker) -> None:

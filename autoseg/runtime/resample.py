@@ -273,47 +273,6 @@ def spline(old: int, new: int, order: int) -> Weighted:
     return Weighted(new, tuple(bands))
 
 
-def resample_image(array: NDArray, change: GridChange, *, spline_order: int) -> NDArray[np.float32]:
-    """Return (C, *S) on the new grid, by a spline that never leaves the range of what it reads.
-
-    The range is that of the channel, or of the slice where slices are resampled one by one.
-    """
-    if change.is_identity:
-        return np.ascontiguousarray(array, dtype=np.float32)
-    operators = change.operators(spline_order)
-    if array.shape[0] == 1:
-        return _resample_channel(array[0], operators, change.coarse_axis)[None]
-    out = np.empty((array.shape[0], *change.new_shape), dtype=np.float32)
-    for channel, target in zip(array, out, strict=True):
-        target[...] = _resample_channel(channel, operators, change.coarse_axis)
-    return out
-
-
-def _resample_channel(
-    channel: NDArray, operators: Sequence[Weighted | Lookup], coarse: int | None
-) -> NDArray[np.float32]:
-    if coarse is None:
-        return _interpolate(channel, operators, axes=tuple(range(channel.ndim)))
-    others = tuple(axis for axis in range(channel.ndim) if axis != coarse)
-    slices = operators[coarse]
-    if slices.size < channel.shape[coarse]:
-        return _interpolate(slices.apply(channel, coarse), operators, axes=others)
-    return slices.apply(_interpolate(channel, operators, axes=others), coarse)
-
-
-def _interpolate(
-    channel: NDArray, operators: Sequence[Weighted | Lookup], *, axes: tuple[int, ...]
-) -> NDArray[np.float32]:
-    """Return (*S) with `axes` resampled, clipped to the range along them."""
-    channel = start = np.ascontiguousarray(channel, dtype=np.float32)
-    low = channel.min(axis=axes, keepdims=True)
-    high = channel.max(axis=axes, keepdims=True)
-    for axis in sorted(axes, key=lambda axis: operators[axis].size / channel.shape[axis]):
-        channel = operators[axis].apply(channel, axis)
-        start = start if channel is start else None  # never more than two arrays
-    return np.clip(channel, low, high, out=None if channel is start else channel)
-
-
 def resample_labels(labels: NDArray[np.signedinteger], change: GridChange) -> NDArray:
     """Return (*S) class indices on the new grid, of the same type.
 
@@ -338,13 +297,13 @@ class LabelResampler:
         """Return the voxels of the old grid that a box of the new one is computed from."""
         return tuple((source.start, source.stop) for source, _ in self._parts(box))
 
-    def apply(self, labels: NDArray[np.signedinteger], box: Box) -> NDArray:
+    def apply(self, labels: NDArray[np.integer], box: Box) -> NDArray:
         """Return (*B) of a box of the new grid from the voxels that it needs."""
         return _resample_labels(labels, [operator for _, operator in self._parts(box)])
 
 
 def _resample_labels(
-    labels: NDArray[np.signedinteger], operators: Sequence[Weighted | Lookup]
+    labels: NDArray[np.integer], operators: Sequence[Weighted | Lookup]
 ) -> NDArray:
     from scipy import ndimage  # 0.2 s that most starts do not need
 

@@ -60,20 +60,36 @@ def restore_rows(
     dtype = np.uint8 if count + (decision == "regions") <= MAX_UINT8_CLASSES else np.uint16
     decide = _painted if decision == "regions" else _largest
     labels: NDArray = np.zeros(placement.image_shape, dtype=dtype)
-    box = _box_of(labels, placement)
+    box = box_of(labels, placement)
     if not probabilities:
-        for rows, maps in box_slabs(stream, placement, SLAB_VOXELS, scratch):
-            box[rows] = decide(_shifted(maps, offsets), dtype, 0.0)
+        slabs = decide_slabs(stream, placement, dtype, decision, offsets, scratch=scratch)
+        for place, values in slabs:
+            box[place] = values
         return labels, None
     out = _certain_background((count, *placement.image_shape), np.float16, decision, scratch)
-    inside = _box_of(out, placement)
+    inside = box_of(out, placement)
     inside[0] = 0
-    for rows, maps in box_slabs(stream, placement, CHANCES // count, scratch):
+    for place, maps in box_slabs(stream, placement, CHANCES // count, scratch):
         logits = np.stack(list(maps))
-        box[rows] = decide(_shifted(iter(logits), offsets), dtype, 0.0)
-        inside[:, rows] = to_probabilities(logits, decision)
+        box[place] = decide(_shifted(iter(logits), offsets), dtype, 0.0)
+        inside[:, *place] = to_probabilities(logits, decision)
         scratch.forget()
     return labels, out
+
+
+def decide_slabs(
+    stream: Iterable[Rows],
+    placement: Placement,
+    dtype: type,
+    decision: Decision = "largest",
+    offsets: Sequence[float] = (),
+    *,
+    scratch: Scratch = IN_MEMORY,
+) -> Iterator[tuple[tuple[slice, ...], NDArray]]:
+    """Yield slabs of the box, in prepared order: their places, and the winning classes in them."""
+    decide = _painted if decision == "regions" else _largest
+    for place, maps in box_slabs(stream, placement, SLAB_VOXELS, scratch):
+        yield place, decide(_shifted(maps, offsets), dtype, 0.0)
 
 
 def add_probabilities(
@@ -83,22 +99,28 @@ def add_probabilities(
     decision: Decision,
     *,
     weight: float,
+    labels: NDArray[np.integer] | None = None,
     scratch: Scratch = IN_MEMORY,
 ) -> NDArray[np.float32]:
     """Return the sum (K, *S) of weighted probabilities with one more configuration's.
 
-    `total` is changed; None: there is none yet. The weights sum to 1 in the end.
+    `total` is changed; None: there is none yet. The weights sum to 1 in the end. `labels` (*S),
+    background so far, get the class that is largest here by itself.
     """
     count, stream = _peek(stream)
     if total is None:
         shape = (count, *placement.image_shape)
         total = _certain_background(shape, np.float32, decision, scratch)
-        _box_of(total, placement)[0] = 0
-    box = _box_of(total, placement)
-    for rows, maps in box_slabs(stream, placement, CHANCES // count, scratch):
-        values = to_probabilities(np.stack(list(maps)), decision)
+        box_of(total, placement)[0] = 0
+    box = box_of(total, placement)
+    found = None if labels is None else box_of(labels, placement)
+    for place, maps in box_slabs(stream, placement, CHANCES // count, scratch):
+        logits = np.stack(list(maps))
+        if found is not None:
+            found[place] = _largest(iter(logits), found.dtype.type, 0.0)
+        values = to_probabilities(logits, decision)
         values *= np.float32(weight)
-        box[:, rows] += values
+        box[:, *place] += values
         scratch.forget()
     return total
 
@@ -190,7 +212,7 @@ def _certain_background(
     return out
 
 
-def _box_of(array: NDArray, placement: Placement) -> NDArray:
+def box_of(array: NDArray, placement: Placement) -> NDArray:
     """Return a view of the box in (*S) or (K, *S), its axes in prepared order."""
     skip = array.ndim - len(placement.image_shape)
     order = (*range(skip), *(axis + skip for axis in placement.transpose))

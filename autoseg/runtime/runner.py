@@ -1,11 +1,14 @@
 """An artifact at work: from image files to label files, without training code."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .cases import InputCase, Outcome, Summary, check_outputs, find_cases, name_output
 from .errors import AutosegError
@@ -14,10 +17,11 @@ from .images import (
     VOLUME_FORMATS,
     Image,
     file_ending,
-    read_image,
+    is_store,
     write_labels,
     write_probabilities,
 )
+from .loading import Loader, Source
 from .memory import Demand
 from .model import ACCURATE as ACCURATE
 from .model import BALANCED as BALANCED
@@ -25,8 +29,11 @@ from .model import EFFORTS as EFFORTS
 from .model import FAST as FAST
 from .model import Effort as Effort
 from .model import Model as Model
+from .model import values_table
 from .prepare import Prepared
 from .provenance import Maker, describe_maker, record_file, refuse_foreign
+from .stream import label_rows
+from .stream_files import NoStores, Stores, label_sink
 
 LOG = logging.getLogger("autoseg")
 
@@ -44,6 +51,8 @@ class PredictOptions:
     """Channels that are absent (see `parse_missing`)."""
     ram: int | None = None
     """Bytes that the process may take; None: most of what the machine or container has."""
+    stores: Stores = field(default_factory=NoStores)
+    """Reads and writes folders that are one image."""
 
 
 def predict_files(
@@ -125,6 +134,18 @@ class _Targets:
             return []
         return [path for path in self._asked(case) if path.exists()]
 
+    def write_rows(
+        self, case: InputCase, shape: Sequence[int], rows: Iterable[NDArray[np.integer]]
+    ) -> None:
+        """Write labels (*S) that come row by row."""
+        target = self.labels(case)
+        dtype = values_table(self.model.manifest.labels.values).dtype
+        stores = self.options.stores
+        with label_sink(target, shape, dtype, image=case.paths[0], stores=stores) as sink:
+            for part in rows:
+                sink.add(part)
+        record_file(target, self.maker)
+
     def _asked(self, case: InputCase) -> list[Path]:
         paths = [self.labels(case)]
         return [*paths, self.beside(case)] if self.options.probabilities else paths
@@ -146,82 +167,79 @@ def _outcomes(known: list[Outcome], cases: list[InputCase], targets: _Targets) -
 class _Ready:
     """A case whose image has been read, or could not be."""
 
-    case: InputCase
+    source: Source
     image: Future[tuple[Image, list[Prepared]]]
-    demand: Demand | None
-    """What it takes, as far as its header told."""
     governor: Governor
 
 
 def _read_ahead(cases: list[InputCase], targets: _Targets) -> Iterator[_Ready]:
     """Yield each case with its image, read and prepared in a thread, at most one case ahead."""
-    options = targets.options
+    options, model = targets.options, targets.model
     room = Room.of(options.ram, targets.output)
-    memory = Memory(
-        targets.model.manifest, room, options.effort, probabilities=options.probabilities
+    memory = Memory(model.manifest, room, options.effort, probabilities=options.probabilities)
+    loader = Loader(
+        model,
+        memory,
+        options.effort,
+        options.stores,
+        rows=not options.probabilities,
+        missing=options.missing,
     )
-
-    def read(case: InputCase, demand: Demand | None) -> tuple[Image, list[Prepared]]:
-        if demand is not None:
-            memory.refuse(demand)
-        return _read(case, targets.model, options.missing)
-
-    ahead, demand = None, memory.demand(cases[0].paths) if cases else None
+    ahead, source = None, loader.look(cases[0], targets.labels(cases[0])) if cases else None
     with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
-        for index, case in enumerate(cases):
-            following = cases[index + 1] if index + 1 < len(cases) else None
-            current = ahead or pool.submit(read, case, demand)
+        for following in [*cases[1:], None]:
+            if source is None:
+                return
+            current = ahead or pool.submit(loader.load, source)
             current.exception()  # waits, so that reading never gets two cases ahead
-            after = memory.demand(following.paths) if following is not None else None
-            both = memory.holds_both(demand, after)
-            ahead = pool.submit(read, following, after) if following is not None and both else None
-            governor = memory.governor(demand, after if both else None)
-            yield _Ready(case, current, demand, governor)
+            after = None if following is None else loader.look(following, targets.labels(following))
+            coming = None if after is None else after.demand
+            both = memory.holds_both(source.demand, coming)
+            ahead = pool.submit(loader.load, after) if after is not None and both else None
+            governor = memory.governor(source.demand, coming if both else None)
+            yield _Ready(source, current, governor)
             memory.learn(governor)
-            demand = after
+            source = after
             del current
-
-
-def _read(case: InputCase, model: Model, missing: tuple[int, ...]) -> tuple[Image, list[Prepared]]:
-    """Return a case's image, without its voxels, and what the configurations take."""
-    image = read_image(case.paths)
-    try:
-        parts = model.prepare(image, missing)
-    except AutosegError as error:
-        names = ", ".join(str(path) for path in case.paths)
-        found = f"{names}: {error.found}"
-        raise AutosegError(found=found, expected=error.expected, fix=error.fix) from None
-    return replace(image, array=image.array[:0]), parts
 
 
 def _predict_case(item: _Ready, targets: _Targets) -> Outcome:
     """Predict and write one case; whatever goes wrong becomes its outcome."""
-    case = item.case
+    case = item.source.case
     done = partial(Outcome, case.case_id)
-    missing, options = targets.missing(case), targets.options
-    labels, beside = targets.labels(case), targets.beside(case)
     try:
         image, parts = item.image.result()
-        result = targets.model.predict_prepared(
-            parts,
-            options.effort,
-            probabilities=options.probabilities,
-            scratch=item.governor,
-        )
-        if labels in missing:
-            write_labels(labels, result.labels, image.geometry)
-            record_file(labels, targets.maker)
-        if result.probabilities is not None and beside in missing:
-            write_probabilities(beside, result.probabilities, image.geometry)
-            record_file(beside, targets.maker)
+        if item.source.streams:
+            rows = label_rows(targets.model, parts, targets.options.effort, item.governor)
+            targets.write_rows(case, image.shape, rows)
+        else:
+            _predict_at_once(item, image, parts, targets)
     except AutosegError as error:
         return done("failed", message=str(error))
     except MemoryError:
-        return done("failed", message=_too_little(item.demand))
+        return done("failed", message=_too_little(item.source.demand))
     except Exception as error:
         LOG.exception("%s failed", case.case_id)
         return done("failed", message=f"{type(error).__name__}: {error}")
-    return done("done", labels)
+    return done("done", targets.labels(case), measures=item.governor.measures)
+
+
+def _predict_at_once(item: _Ready, image: Image, parts: list[Prepared], targets: _Targets) -> None:
+    """Predict an image that is in memory, and write what is missing."""
+    case, options = item.source.case, targets.options
+    missing = targets.missing(case)
+    labels, beside = targets.labels(case), targets.beside(case)
+    result = targets.model.predict_prepared(
+        parts, options.effort, probabilities=options.probabilities, scratch=item.governor
+    )
+    if labels in missing and is_store(labels):
+        targets.write_rows(case, image.shape, [result.labels])
+    elif labels in missing:
+        write_labels(labels, result.labels, image.geometry)
+        record_file(labels, targets.maker)
+    if result.probabilities is not None and beside in missing:
+        write_probabilities(beside, result.probabilities, image.geometry)
+        record_file(beside, targets.maker)
 
 
 def _too_little(demand: Demand | None) -> str:

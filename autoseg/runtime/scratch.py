@@ -4,7 +4,7 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,10 @@ class Scratch(Protocol):
         """Return an array of zeros."""
         ...
 
+    def choose(self, sizes: Iterable[int]) -> int:
+        """Return the index of the first of these bytes that would be in memory; 0 if none would."""
+        ...
+
     def forget(self) -> None:
         """Give memory back that holds no more than a copy of a file."""
         ...
@@ -32,6 +36,10 @@ class InMemory:
     def zeros(self, shape: Sequence[int], dtype: type) -> NDArray:
         """Return an array of zeros."""
         return np.zeros(tuple(shape), dtype=dtype)
+
+    def choose(self, sizes: Iterable[int]) -> int:  # noqa: ARG002 (of the protocol)
+        """Return the first."""
+        return 0
 
     def forget(self) -> None:
         """Do nothing: memory holds the only copy."""

@@ -8,6 +8,7 @@ Layout of the file: TIFF 6.0 (Adobe, 1992), sections 2, 3 and 15; BigTIFF is rea
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SUBFILE_TYPE, WIDTH, HEIGHT, BITS, COMPRESSION = 254, 256, 257, 258, 259
 PHOTOMETRIC, FILL_ORDER = 262, 266
+DESCRIPTION, SUB_DIRECTORIES = 270, 330
 STRIP_OFFSETS, SAMPLES, STRIP_ROWS, STRIP_COUNTS, PLANES, PREDICTOR = 273, 277, 278, 279, 284, 317
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS = 322, 323, 324, 325
 EXTRA_SAMPLES, SAMPLE_FORMAT = 338, 339
@@ -27,8 +29,15 @@ DECODING = (BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, PLANES, PREDICT
 """Tags that decide how pixels are decoded, with compression, fill order and palette ..."""
 DECODING_RARE = (EXTRA_SAMPLES, SAMPLE_FORMAT, 347, 529, 530, 531, 532)
 """... and alpha, kinds of numbers, JPEG tables, and how colours are stored."""
+APERIO = "Aperio"
+"""An .svs file's description begins so; its further pages are smaller copies, and pictures of the
+whole slide, although they do not say so."""
 REDUCED_OR_MASK = 1 | 4
 """Bits of a page's kind: a smaller copy of another page, or its transparency."""
+BIG = 43
+"""Version of BigTIFF, whose header has 16 bytes instead of 8."""
+LONG_TYPES = (16, 18)
+"""Of numbers of eight bytes, which count and point."""
 RAW = 1
 """Compression: none."""
 RAW_STRIP_BYTES = 1 << 20
@@ -112,10 +121,77 @@ def open_tiff(path: Path) -> "TiffImagePlugin.TiffImageFile":
 
 def full_pages(picture: "TiffImagePlugin.TiffImageFile") -> Iterator[int]:
     """Yield the numbers of pages that are no smaller copies or masks of others, and go to each."""
-    for number in range(picture.n_frames):
+    picture.seek(0)
+    for number in range(1 if is_aperio(picture) else picture.n_frames):
         picture.seek(number)
         if not int(picture.tag_v2.get(SUBFILE_TYPE, 0)) & REDUCED_OR_MASK:
             yield number
+
+
+def is_aperio(picture: "TiffImagePlugin.TiffImageFile") -> bool:
+    """Return whether a file is a whole slide as Aperio's scanners store it, at its first page."""
+    return str(picture.tag_v2.get(DESCRIPTION, "")).startswith(APERIO)
+
+
+def smaller_pages(picture: "TiffImagePlugin.TiffImageFile") -> Iterator[Page]:
+    """Yield the smaller copies of a file's only picture; the file is at its first page."""
+    all_pages = is_aperio(picture)
+    for place in _sub_directories(picture):
+        yield from _copies(_directory(picture, place))
+    for number in range(1, picture.n_frames):
+        picture.seek(number)
+        is_copy = int(picture.tag_v2.get(SUBFILE_TYPE, 0)) & REDUCED_OR_MASK == 1
+        if is_copy or (all_pages and TILE_OFFSETS in picture.tag_v2):
+            yield from _copies(picture.tag_v2)
+    picture.seek(0)
+
+
+def _sub_directories(picture: "TiffImagePlugin.TiffImageFile") -> tuple[int, ...]:
+    """Return where the directories below the first page's are: Pillow skips BigTIFF's type of them.
+
+    Layout: TIFF technical note 1 (Adobe, 1995).
+    """
+    file = picture.fp
+    assert file is not None  # is open
+    file.seek(0)
+    header = file.read(16)
+    order = "<" if header[:2] == b"II" else ">"
+    is_big = header[2] == BIG
+    word, count_word, entry_word = ("Q", "Q", "HHQ8s") if is_big else ("I", "H", "HHI4s")
+    file.seek(struct.unpack_from(order + word, header, 8 if is_big else 4)[0])
+    (count,) = struct.unpack(order + count_word, file.read(struct.calcsize(order + count_word)))
+    size = struct.calcsize(order + entry_word)
+    for entry in struct.iter_unpack(order + entry_word, file.read(count * size)):
+        tag, kind, number, content = entry
+        if tag != SUB_DIRECTORIES:
+            continue
+        form = f"{order}{number}{'Q' if kind in LONG_TYPES else 'I'}"
+        if struct.calcsize(form) > len(content):
+            file.seek(struct.unpack(order + word, content)[0])
+            content = file.read(struct.calcsize(form))
+        return struct.unpack_from(form, content)
+    return ()
+
+
+def _directory(
+    picture: "TiffImagePlugin.TiffImageFile", place: int
+) -> "TiffImagePlugin.ImageFileDirectory_v2":
+    """Return the tags of a page that is not in the file's chain of pages."""
+    from PIL import TiffImagePlugin
+
+    file = picture.fp
+    assert file is not None  # is open
+    file.seek(0)
+    header = file.read(16)
+    entries = TiffImagePlugin.ImageFileDirectory_v2(header if header[2] == BIG else header[:8])
+    file.seek(place)
+    entries.load(file)
+    return entries
+
+
+def _copies(entries: "TiffImagePlugin.ImageFileDirectory_v2") -> Iterator[Page]:
+    with suppress(KeyError, ValueError):  # a broken copy is none
+        yield page_of(entries)
 
 
 def read_page(picture: "TiffImagePlugin.TiffImageFile") -> Page:
@@ -126,7 +202,11 @@ def read_page(picture: "TiffImagePlugin.TiffImageFile") -> Page:
     KeyError, ValueError
         The directory is incomplete, or does not fit together.
     """
-    entries = picture.tag_v2
+    return page_of(picture.tag_v2)
+
+
+def page_of(entries: "TiffImagePlugin.ImageFileDirectory_v2") -> Page:
+    """Return where the parts of the page of a directory lie (see `read_page`)."""
     height, width = int(entries[HEIGHT]), int(entries[WIDTH])
     is_tiled = TILE_OFFSETS in entries
     if is_tiled:

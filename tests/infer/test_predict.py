@@ -8,6 +8,7 @@ from torch import nn
 from autoseg.infer.predict import count_tiles, load_network, predict_prepared, torch_network
 from autoseg.network.build import build_network, initialise
 from autoseg.network.execution import Execution
+from autoseg.runtime.cascade import Previous
 from autoseg.testing.plans import small_configuration, small_network
 
 CPU = Execution(device="cpu", precision="fp32")
@@ -101,3 +102,41 @@ def test_tiles_are_counted_as_prediction_makes_them(shape, num_axes, expected):
     image = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
     predict_prepared(Counting(), image, plan, execution=CPU, mirror_axes=())
     assert count_tiles(shape, plan) == sum(calls) == expected
+
+
+class Seeing(nn.Module):
+    """Keeps what it sees; its logits are the last channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.numpy().copy())
+        return x[:, -3:]
+
+
+def test_a_network_sees_what_the_previous_stage_found_as_further_channels():
+    image = np.random.default_rng(0).normal(size=(1, 8, 8)).astype(np.float32)
+    labels = np.random.default_rng(1).integers(0, 3, (8, 8))
+    network = Seeing()
+    previous = Previous(labels=labels, num_classes=3)
+    predict_prepared(
+        network, image, configuration(), execution=CPU, mirror_axes=(), previous=previous
+    )
+    (seen,) = network.seen
+    np.testing.assert_array_equal(seen[0], [image[0], labels == 1, labels == 2])
+
+
+def test_tiles_far_from_what_the_previous_stage_found_are_background():
+    image = np.ones((1, 40, 8), np.float32)
+    labels = np.zeros((40, 8), np.uint8)
+    labels[2, 2] = 1
+    network = Seeing()
+    previous = Previous(labels=labels, num_classes=3, margins=(2, 2))
+    logits = predict_prepared(
+        network, image, configuration(), execution=CPU, mirror_axes=(), previous=previous
+    )
+    assert sum(len(tiles) for tiles in network.seen) == 2
+    assert not logits.argmax(axis=0)[12:].any()
+    np.testing.assert_allclose(logits[:, 30, 0], previous.background, rtol=1e-5)

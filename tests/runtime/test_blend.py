@@ -1,3 +1,5 @@
+import itertools
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -225,3 +227,88 @@ def test_missing_channels_are_never_taken_for_empty_tiles():
 
     blend(np.full((1, 20), np.nan, np.float32), network, (5,), tiling=tiling(batch_size=1))
     assert len(seen) > 1
+
+
+class Tight:
+    """Room that holds the sums of so many bands."""
+
+    def __init__(self, number):
+        self._number = number
+        self.sizes = []
+
+    def zeros(self, shape, dtype):
+        self.shape = shape
+        return np.zeros(shape, dtype)
+
+    def choose(self, sizes):
+        self.sizes = list(sizes)
+        return min(self._number, len(self.sizes)) - 1
+
+    def forget(self):
+        pass
+
+
+def halves(size, overlap):
+    def split(number):
+        edges = [size * index // number for index in range(number + 1)]
+        return [(max(0, low - overlap), high) for low, high in itertools.pairwise(edges)]
+
+    return split
+
+
+@pytest.mark.parametrize("margins", [(), (1, 1, 1)])
+@pytest.mark.parametrize("shape", [(9, 70, 12), (20, 64, 5)])
+def test_bands_are_what_the_whole_is_to_the_last_bit(shape, margins, monkeypatch):
+    monkeypatch.setattr(blend_module, "MIN_VOXELS", 1)
+    plan = tiling(mirror_axes=(1,), margins=margins)
+    inner = (slice(None), slice(None), *(slice(m, -m or None) for m in margins))
+
+    def network(tiles):
+        return np.concatenate([np.sin(tiles), tiles], axis=1)[inner]
+
+    image, scratch = noise((1, *shape)), Tight(3)
+    whole = blend(image, network, (8, 9, 8), tiling=plan)
+    found = np.full_like(whole, np.nan)
+    lefts = []
+    for rows in blend_rows(
+        image, network, (8, 9, 8), tiling=plan, scratch=scratch, split=halves(shape[1], 1)
+    ):
+        low, high = rows.band
+        found[:, rows.start : rows.stop, low:high] = rows.values
+        lefts.append(low)
+    np.testing.assert_array_equal(found, whole)
+    assert len(set(lefts)) == 3
+    assert sorted(lefts) == lefts
+    assert scratch.sizes[2] < scratch.sizes[0] / 2
+    assert np.prod(scratch.shape) * 4 == scratch.sizes[2]
+
+
+def test_bands_that_are_too_much_work_are_not_considered():
+    calls = []
+
+    def network(tiles):
+        calls.append(len(tiles))
+        return tiles
+
+    image, scratch = noise((1, 8, 24, 8)), Tight(1)
+    plan = tiling(batch_size=1)
+    for _ in blend_rows(
+        image, network, (8, 8, 8), tiling=plan, scratch=scratch, split=halves(24, 0)
+    ):
+        pass
+    assert len(calls) == 5
+    assert len(scratch.sizes) == 3  # three bands are 7 tiles, four would be 10
+
+
+def test_a_batch_is_gone_before_the_next_is_computed():
+    alive = []
+
+    def network(tiles):
+        assert not any(ref() is not None for ref in alive)
+        out = tiles * 2
+        alive.append(weakref.ref(out))
+        return out
+
+    for _ in blend_rows(noise((1, 40, 9)), network, (8, 8), tiling=tiling(batch_size=2)):
+        pass
+    assert len(alive) > 5

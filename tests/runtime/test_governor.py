@@ -77,7 +77,7 @@ def test_sums_are_as_deep_as_a_tile():
 
 def test_what_is_expected_hardly_grows_with_the_length_but_for_image_and_labels():
     short, long = (expect(manifest(100), (length, 512, 512)) for length in (300, 600))
-    grown = long.image + long.prepared + long.labels - short.image - short.prepared - short.labels
+    grown = long.prepared + long.labels - short.prepared - short.labels
     assert long.peak - short.peak == grown
 
 
@@ -95,7 +95,21 @@ def test_post_processing_and_another_grid_are_counted():
     assert expect(steps).components > expect(item).components == 0
     assert expect(item).preparing == 0
     finer = manifest(3, spacing=(1.0, 0.5, 0.5))
-    assert expect(finer).preparing >= 4 * VOXELS
+    assert 0 < expect(finer).preparing < 4 * VOXELS
+
+
+def test_a_first_stage_takes_its_labels_on_both_grids_and_tiles_with_more_channels():
+    first, second = manifest(20, names=("3d_lowres", "3d_fullres")).configurations
+    alone = replace(manifest(20), configurations=(replace(second, weight=1.0),))
+    first, second = replace(first, weight=0.0), replace(second, weight=1.0, previous=first.name)
+    cascade = replace(alone, configurations=(first, second))
+    one, both = expect(alone), expect(cascade)
+    assert both.chances == one.chances == 0
+    assert both.labels == 2 * VOXELS
+    assert both.prepared == 2 * one.prepared + VOXELS
+    patch = 48 * 160 * 160
+    assert both.tiles - one.tiles == (2 * 2 + 19) * patch * 4
+    assert both.around > one.around
 
 
 def test_an_image_that_cannot_fit_is_refused_with_numbers():
@@ -128,6 +142,28 @@ def test_arrays_go_to_files_where_memory_does_not_suffice(tmp_path, monkeypatch)
     array[:] = 1
     governor.forget()
     assert array.sum() == 900
+
+
+def test_memory_that_was_given_back_is_given_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(governor_module, "resident_bytes", lambda: (0, 0))
+    governor = Governor(Room(limit=1000, most=1000, folder=tmp_path), 0, None)
+    for _ in range(3):
+        array = governor.zeros((900,), np.uint8)
+        assert governor.file_bytes == 0
+        del array
+    first, second = (governor.zeros((900,), np.uint8) for _ in range(2))
+    assert governor.file_bytes == second.nbytes == first.nbytes
+    assert governor.measures == "with 0.00 GB in files"
+
+
+def test_bands_come_before_files(monkeypatch):
+    monkeypatch.setattr(governor_module, "resident_bytes", lambda: (0, 0))
+    governor = Governor(Room(limit=1000, most=1000), 0, None)
+    assert governor.choose(iter([900, 450])) == 0
+    assert governor.measures == ""
+    assert governor.choose(iter([2000, 1100, 700])) == 2
+    assert governor.measures == "in 3 bands"
+    assert governor.choose(iter([2000, 1100])) == 0
 
 
 def test_what_a_network_needs_is_the_least_that_was_seen(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from autoseg.runtime import resample_rows
 from autoseg.runtime.normalise import network_input
 from autoseg.runtime.prepare import Placement, prepare, prepare_labels
 from autoseg.runtime.recipe import Channel, Recipe
@@ -151,3 +152,23 @@ def test_ignored_voxels_stay_ignored_on_the_prepared_grid():
     assert out.shape == prepared.placement.prepared_shape
     assert set(np.unique(out)) == {-1, 0}
     assert (out[11:] == -1).all()
+
+
+@pytest.mark.parametrize("order", ["resample-normalise", "normalise-resample"])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.3, 0.8, 1.0), (5.0, 1.2, 1.2)])
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 0, 2)])
+def test_an_image_prepared_in_parts_is_that_prepared_at_once(
+    order, spacing, transpose, monkeypatch
+):
+    channels = (Channel(name="CT", scheme="zscore", lower=5, upper=15), *MASKED.channels)
+    recipe = replace(MASKED, order=order, channels=channels, transpose=transpose)
+    image = noise((2, 80, 70, 12))
+    image[:, 20:50, :30, :6] = 0
+    image[:, :40, 30:] = 0
+    whole = prepare(image, spacing, recipe)
+    monkeypatch.setattr(resample_rows, "ROW_VOXELS", 1)
+    parts = prepare(image, spacing, recipe)
+    assert parts.placement == whole.placement
+    np.testing.assert_array_equal(parts.mean, whole.mean)
+    scale = np.abs(whole.array).max()
+    np.testing.assert_allclose(parts.array, whole.array, rtol=0, atol=5e-7 * scale)

@@ -10,10 +10,10 @@ from autoseg.runtime.resample import (
     coarse_axis,
     grid_change,
     nearest,
-    resample_image,
     resample_labels,
     spline,
 )
+from autoseg.runtime.resample_rows import resample_image
 
 SIZES = st.integers(1, 40)
 

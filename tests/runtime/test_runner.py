@@ -1,5 +1,7 @@
 """An artifact at work, with a graph made by hand: class 1 where the image is above its mean."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -14,14 +16,14 @@ from onnx import TensorProto, helper
 
 from autoseg.cli.main import main as autoseg
 from autoseg.export.bundle import copy_runtime, list_files
-from autoseg.runtime import governor, nifti_header, runner
+from autoseg.runtime import governor, loading, nifti_header
 from autoseg.runtime.cases import find_cases, refuse_missing
 from autoseg.runtime.command import main, parse_size
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.images import Geometry, Image, read_image, read_labels, write_image
 from autoseg.runtime.manifest import Configuration, Manifest, Timing, Verification
 from autoseg.runtime.model import ACCURATE, FAST, Effort, Model, make_tiling, open_onnx
-from autoseg.runtime.provenance import RECORD
+from autoseg.runtime.provenance import RECORD, describe_maker
 from autoseg.runtime.recipe import Channel, KeepLargest, Labels, Recipe, SmallestObject
 from autoseg.runtime.runner import PredictOptions, predict_files
 from autoseg.runtime.scratch import OnDisk
@@ -378,6 +380,16 @@ def test_exporting_again_does_not_make_another_model(artifact, images, tmp_path)
     assert predict(artifact, [images], tmp_path / "out").count("skipped") == 2
 
 
+def test_models_from_before_cascades_are_still_the_same(artifact):
+    manifest = Model(artifact).manifest
+    content = json.loads(replace(manifest, files=manifest.files[:1]).to_json())
+    for name in ("previous", "region_margin"):
+        del content["configurations"][0][name]
+    text = json.dumps(content, indent=2, sort_keys=True) + "\n"
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert describe_maker(manifest, FAST).digest == digest
+
+
 def test_a_broken_line_of_the_record_says_nothing(artifact, images, tmp_path):
     out = tmp_path / "out"
     predict(artifact, [images], out)
@@ -482,14 +494,14 @@ def test_at_most_one_image_is_read_ahead(artifact, tmp_path, monkeypatch):
     for index in range(5):
         write_image(tmp_path / "in" / f"{index}_0000.nii.gz", Image(draw(index), GEOMETRY))
     counts = {"read": 0, "predicted": 0}
-    read = runner.read_image
+    read = loading.read_image
 
     def counted(paths):
         counts["read"] += 1
         assert counts["read"] - counts["predicted"] <= 2
         return read(paths)
 
-    monkeypatch.setattr(runner, "read_image", counted)
+    monkeypatch.setattr(loading, "read_image", counted)
     model = Model(artifact)
 
     def count(*_):
@@ -666,8 +678,11 @@ def test_large_arrays_in_files_change_nothing(artifact, images, tmp_path, monkey
     plain = predict(artifact, [images], tmp_path / "a", probabilities=True)
     assert plain.count("done") == 2
     assert on_disk == []
-    assert predict(artifact, [images], tmp_path / "b", probabilities=True, ram=1).count("done") == 2
+    tight = predict(artifact, [images], tmp_path / "b", probabilities=True, ram=1)
+    assert tight.count("done") == 2
     assert len(on_disk) == 4
+    assert all("in files" in item.measures for item in tight.outcomes)
+    assert not any(item.measures for item in plain.outcomes)
     for name in names_in(tmp_path / "a"):
         first, second = (read_image([tmp_path / place / name]).array for place in "ab")
         np.testing.assert_array_equal(first, second)

@@ -4,7 +4,7 @@ import pytest
 from autoseg.runtime.blend import Rows
 from autoseg.runtime.prepare import Placement
 from autoseg.runtime.restore import restore_labels, restore_rows
-from autoseg.runtime.slabs import box_slabs
+from autoseg.runtime.slabs import box_slabs, split_columns
 
 CLASSES = 4
 
@@ -52,9 +52,9 @@ def test_rows_that_come_in_pieces_are_interpolated_as_a_whole(
     _, maps = next(box_slabs([Rows(0, logits)], place, 1 << 20))
     expected = np.stack(list(maps))
     found = np.full((CLASSES, *new), np.nan, np.float32)
-    for rows, maps in box_slabs(pieces(logits, depth), place, num_voxels):
+    for where, maps in box_slabs(pieces(logits, depth), place, num_voxels):
         for index, values in enumerate(maps):
-            found[index, rows] = values
+            found[(index, *where)] = values
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -77,3 +77,31 @@ def test_labels_of_rows_are_those_of_the_whole():
     assert (labels == restore_labels(logits, place)).mean() >= 0.9999
     assert chances is not None
     assert (chances.argmax(axis=0) == labels).mean() > 0.99
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("old", "new", "coarse_axis"),
+    [
+        ((20, 19, 8), (33, 19, 11), None),
+        ((20, 19, 8), (20, 41, 8), None),
+        ((20, 19, 8), (20, 11, 8), None),
+        ((12, 9, 8), (12, 31, 8), 1),
+        ((12, 19, 8), (12, 5, 8), 1),
+        ((40, 16), (17, 29), None),
+    ],
+)
+def test_bands_are_interpolated_as_a_whole(old, new, coarse_axis, number):
+    logits, place = noise(old), placement(old, new, coarse_axis)
+    bands = split_columns(place, number)
+    assert bands[-1][1] == old[1]
+
+    def stream():
+        for low, high in bands:
+            for start in range(0, old[0], 6):
+                yield Rows(start, logits[:, start : start + 6, low:high].copy(), low)
+
+    _, expected = restore_rows([Rows(0, logits)], place, probabilities=True)
+    labels, found = restore_rows(stream(), place, probabilities=True)
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert (labels == restore_labels(logits, place)).mean() >= 0.9999
