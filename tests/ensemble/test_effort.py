@@ -40,6 +40,7 @@ def test_mirroring_is_dropped_where_it_changes_next_to_nothing():
     assert tried.used
     assert tried.best == "not mirrored"
     assert "8.0 times fewer network calls" in tried.reason
+    assert tried.before is not None
     assert tried.in_sample == pytest.approx(tried.before - 0.0001, abs=5e-4)
 
 

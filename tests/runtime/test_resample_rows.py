@@ -2,6 +2,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike
 
 from autoseg.runtime import resample_rows
 from autoseg.runtime.resample import GridChange
@@ -10,7 +11,7 @@ from autoseg.runtime.resample_rows import resample_image, resample_read
 ONE_ULP = 1.2e-7
 
 
-def noise(shape, dtype=np.float32):
+def noise(shape, dtype: DTypeLike = np.float32):
     return (np.random.default_rng(0).normal(size=shape) * 100).astype(dtype)
 
 

@@ -103,5 +103,7 @@ def test_bands_are_interpolated_as_a_whole(old, new, coarse_axis, number):
 
     _, expected = restore_rows([Rows(0, logits)], place, probabilities=True)
     labels, found = restore_rows(stream(), place, probabilities=True)
+    assert found is not None
+    assert expected is not None
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert (labels == restore_labels(logits, place)).mean() >= 0.9999
