@@ -46,7 +46,12 @@ def test_each_choice_is_told_and_a_stop_leaves_the_former_ones(scored_place):
     told = []
     choose(plan, dataset, scored_place, Listeners(told.append, lambda: False))
     names = [event["name"] for event in told]
-    parts = ("configurations and weights", "thresholds", "objects to remove")
+    parts = (
+        "configurations and weights",
+        "mirroring and tile overlap",
+        "thresholds",
+        "objects to remove",
+    )
     assert names == [f"choose: {part}" for part in parts]
     before = scored_place.ensemble.read_bytes(), scored_place.postprocessing.read_bytes()
     with pytest.raises(Interrupted):
