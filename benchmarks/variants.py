@@ -38,6 +38,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "batch": ("norm=batch",),
         "group": ("norm=group",),
         "dropout": ("dropout=0.3",),
+        "valid": ("padding=valid",),
     }
 )
 """Fields of the network plan that make a variant."""

@@ -105,7 +105,7 @@ def _loss_values(
     loss = LossPlan() if training is None else training.loss
     classes = voxels * (network.num_classes - 1)
     extra = 0.0
-    if loss.kind == "cldice":
+    if loss.kind in ("cldice", "dice_ce_cldice"):
         extra = CENTRELINE_PASSES * loss.skeleton_iterations * classes
     elif loss.kind == "dice_ce_boundary":
         extra = DISTANCE_PASSES * classes

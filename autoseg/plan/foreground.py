@@ -109,8 +109,9 @@ def loss_of(
     if width is not None and can_afford_skeletons:
         iterations = max(MIN_SKELETON_ITERATIONS, math.ceil(width))
         return Advice(
-            LossPlan(kind="cldice", skeleton_iterations=iterations),
-            "All foreground is thin tubes: clDice rewards centrelines that hang together.",
+            LossPlan(kind="dice_ce_cldice", skeleton_iterations=iterations),
+            "All foreground is thin tubes: clDice rewards centrelines that hang together; "
+            "cross-entropy keeps it from marking everything.",
         )
     if share is not None and share < TINY:
         return Advice(
@@ -122,6 +123,6 @@ def loss_of(
         return Advice(
             LossPlan(),
             "Thin tubes would call for clDice, but its skeletons take the time of many steps "
-            "(--set loss=cldice has it).",
+            "(--set loss=dice_ce_cldice has it).",
         )
     return Advice(LossPlan(), "Cross-entropy and Dice together suit most data.")

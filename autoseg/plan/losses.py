@@ -36,6 +36,10 @@ LOSSES: Mapping[str, tuple[str, tuple[str, ...]]] = MappingProxyType(
             "centreline Dice + Dice",
             ("dice_power", "cldice_weight", "skeleton_iterations"),
         ),
+        "dice_ce_cldice": (
+            "cross-entropy + centreline Dice + Dice",
+            ("dice_power", "cldice_weight", "skeleton_iterations"),
+        ),
         "dice_ce_boundary": (
             "cross-entropy + Dice + distance from the surface",
             ("dice_power", "boundary_weight"),

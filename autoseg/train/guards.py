@@ -10,12 +10,22 @@ from typing import Literal
 from autoseg.plan.after import OVERFITTING_GAP
 from autoseg.record import Record
 
-Kind = Literal["not finite", "collapse", "class lost", "only background", "weak gradient", "gap"]
+Kind = Literal[
+    "not finite",
+    "collapse",
+    "class lost",
+    "only background",
+    "constant output",
+    "weak gradient",
+    "gap",
+]
 
 FOUND_DICE = 0.3
 """From this Dice on a class counts as found: what is lost must have been there."""
 LOST_DICE = 0.05
 """Below this Dice a class that was found counts as lost: noise between looks is smaller."""
+LOST_TO_CONSTANT = 0.1
+"""Mean Dice by which a network must have been better for one class everywhere to be a collapse."""
 LATE = 0.5
 """Part of a run after which a network that has found nothing needs another plan. Before, hard data
 look like that too."""
@@ -88,6 +98,28 @@ def only_background(now: Sequence[float | None], *, step: int, progress: float) 
         found=f"after {progress:.0%} of the run no voxel of any class is found",
         fix="look at the masks with `autoseg check`; train for longer; or plan with "
         "--set loss=dice_focal and more patches around foreground (training.foreground_fraction)",
+    )
+
+
+def constant_output(name: str, *, step: int, progress: float) -> Trouble | None:
+    """Return the trouble of a network that gives all voxels one foreground class late in its run.
+
+    Parameters
+    ----------
+    name
+        Of that class.
+    progress
+        Part of the run that is done, 0 to 1.
+    """
+    if progress < LATE:
+        return None
+    return Trouble(
+        kind="constant output",
+        subject=name,
+        step=step,
+        found=f"after {progress:.0%} of the run nearly every voxel is given class {name}",
+        fix="plan with a lower learning rate (training.peak_lr), or with a loss that counts "
+        "background, too (--set loss=dice_ce)",
     )
 
 

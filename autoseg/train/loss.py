@@ -194,6 +194,11 @@ def _terms(
         "dice_topk": ((1, dice), (1, hardest)),
         "generalised_dice": ((1, GeneralisedDice(batch=batch)),),
         "cldice": ((1 - plan.cldice_weight, dice), (plan.cldice_weight, tubes)),
+        "dice_ce_cldice": (
+            (1 - plan.cldice_weight, dice),
+            (1, entropy),
+            (plan.cldice_weight, tubes),
+        ),
         "dice_ce_boundary": ((1, dice), (1, entropy), (plan.boundary_weight, surface)),
         "regions": ((1, RegionDiceAndCrossEntropy(regions=plan.regions, batch=batch)),),
     }

@@ -8,7 +8,7 @@ from torch import nn
 from autoseg.errors import TrainingError
 from autoseg.network.execution import Execution
 from autoseg.train.job import FoldJob, Listeners
-from autoseg.train.validation import pooled_dice, prediction_work, spread_cases
+from autoseg.train.validation import Seen, prediction_work, see, spread_cases
 
 NUM_LOOKS = 8
 """Parts of a run; after each but the last, some validation cases are looked at."""
@@ -63,19 +63,15 @@ class SteadyLook:
         """
         return int(part * self._density) > int((part - 1) * self._density)
 
-    def dice(
-        self, model: nn.Module, execution: Execution, listeners: Listeners
-    ) -> list[float | None]:
-        """Return the Dice of each foreground class, pooled over the cases.
-
-        None for a class that none of them has.
+    def see(self, model: nn.Module, execution: Execution, listeners: Listeners) -> Seen:
+        """Return what a model finds in the cases.
 
         Raises
         ------
         Interrupted
             The caller asked to stop.
         """
-        return pooled_dice(self._job, model, execution, self._case_ids, listeners)
+        return see(self._job, model, execution, self._case_ids, listeners)
 
 
 def check_looks(job: FoldJob) -> None:

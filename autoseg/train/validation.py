@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from autoseg.evaluate.score import score_case
 from autoseg.evaluate.scores import CaseScore
 from autoseg.infer.predict import count_tiles, mirroring, predict_prepared, predict_rows
 from autoseg.network.execution import Execution
+from autoseg.runtime.cascade import Previous, voxel_margins
 from autoseg.runtime.geometry import Geometry
 from autoseg.runtime.images import TABLE_FORMAT, is_image, output_ending, write_labels
 from autoseg.runtime.prepare import Placement
@@ -53,21 +55,31 @@ CASE_S = 0.05
 """Seconds of a validation case that do not grow with it."""
 VALUE_S = 5e-7
 """Seconds that restoring and scoring takes for each voxel and class, about."""
+EVERYWHERE = 0.95
+"""Part of all voxels from which a class counts as found everywhere: some at borders differ."""
 MAX_WAITING = 1
 """Predicted cases that are restored and scored meanwhile: each holds the logits of an image."""
 
 
-def pooled_dice(
+@dataclass(frozen=True)
+class Seen:
+    """What a model finds in some cases, their voxels pooled."""
+
+    dice: list[float | None]
+    """Of each foreground class; empty without cases. None for a class that none of them has: a
+    voxel found there, or not, would make the mean over classes jump."""
+    everywhere: int | None = None
+    """The foreground class that nearly every voxel was given, and few of them have."""
+
+
+def see(
     job: FoldJob,
     model: nn.Module,
     execution: Execution,
     case_ids: Sequence[str],
     listeners: Listeners,
-) -> list[float | None]:
-    """Return the Dice of each foreground class, pooled over cases; empty for none.
-
-    None for a class that none of the cases has: a voxel found there, or not, would make the mean
-    over classes jump.
+) -> Seen:
+    """Return what a model finds in cases, on the prepared grid.
 
     Raises
     ------
@@ -79,12 +91,29 @@ def pooled_dice(
         listeners.stop_if_asked(job.name)
         counts.append(overlaps(job, model, execution, case_id))
     if not counts:
-        return []
+        return Seen([])
     inner, total = np.sum(counts, axis=0)
-    voxels = np.sum([job.store.info(case_id).class_voxels for case_id in case_ids], axis=0)[1:]
-    return [
-        float(2 * a / b) if n and b else None for a, b, n in zip(inner, total, voxels, strict=True)
+    voxels = np.sum([job.store.info(case_id).class_voxels for case_id in case_ids], axis=0)
+    dice = [
+        float(2 * a / b) if n and b else None
+        for a, b, n in zip(inner, total, voxels[1:], strict=True)
     ]
+    return Seen(dice, _everywhere(total - voxels[1:], voxels))
+
+
+def _everywhere(found: NDArray[np.integer], voxels: NDArray[np.integer]) -> int | None:
+    """Return the foreground class that is found nearly everywhere, where it mostly is not.
+
+    Parameters
+    ----------
+    found
+        Voxels given to each foreground class.
+    voxels
+        That each class has, the background first.
+    """
+    index = int(np.argmax(found))
+    is_filled = found[index] > EVERYWHERE * voxels.sum()
+    return index + 1 if is_filled and voxels[index + 1] < found[index] / 2 else None
 
 
 def spread_cases(job: FoldJob) -> list[str]:
@@ -132,7 +161,15 @@ def overlaps(
     labels = np.asarray(job.store.labels(case_id)[:])
     image = np.asarray(job.store.image(case_id)[:])
     found = np.empty_like(labels)
-    for rows in predict_rows(model, image, job.planned, execution=execution, mirror_axes=()):
+    predicted = predict_rows(
+        model,
+        image,
+        job.planned,
+        execution=execution,
+        mirror_axes=(),
+        previous=found_before(job, case_id),
+    )
+    for rows in predicted:
         found[rows.start : rows.stop] = rows.values.argmax(axis=0)
     found[labels == IGNORE] = IGNORE
     found = without_unknown(found, job.case(case_id), job.plan.labels, fill=0)
@@ -251,9 +288,21 @@ def predict_case(
         job.planned,
         execution=execution,
         mirror_axes=mirroring(job.planned),
+        previous=found_before(job, case_id),
     )
     found = predict()
     return [Rows(0, found)] if isinstance(found, np.ndarray) else found
+
+
+def found_before(job: FoldJob, case_id: str) -> Previous | None:
+    """Return what the previous stage found in a case that it had not seen; None without a stage."""
+    if job.previous is None:
+        return None
+    return Previous(
+        labels=np.asarray(job.previous.labels(case_id)[:]),
+        num_classes=len(job.plan.labels.names),
+        margins=voxel_margins(job.planned.region_margin, job.store.info(case_id).spacing),
+    )
 
 
 def _is_huge(job: FoldJob, case_id: str) -> bool:

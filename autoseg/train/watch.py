@@ -13,10 +13,12 @@ from autoseg.evaluate.statistics import foreground_mean
 from autoseg.train.checkpoint import copy_checkpoint
 from autoseg.train.gradients import layer_gradients
 from autoseg.train.guards import (
+    LOST_TO_CONSTANT,
     LOWER_LR,
     Trouble,
     best_so_far,
     better,
+    constant_output,
     gap,
     has_collapsed,
     lost_classes,
@@ -25,6 +27,7 @@ from autoseg.train.guards import (
 )
 from autoseg.train.job import FoldJob, Listeners
 from autoseg.train.lines import keep_lines, read_lines
+from autoseg.train.validation import Seen
 from autoseg.workspace import append_line
 
 LOG = logging.getLogger("autoseg")
@@ -84,15 +87,13 @@ class Watch:
         is_copy = self._job.branch is not None
         return not is_copy and self._rollbacks < self._job.planned.training.max_rollbacks
 
-    def look(
-        self, dice: Sequence[float | None], model: nn.Module, *, step: int, progress: float
-    ) -> bool:
+    def look(self, seen: Seen, model: nn.Module, *, step: int, progress: float) -> bool:
         """Judge a look at validation cases; return whether it is the best so far.
 
         Parameters
         ----------
-        dice
-            Of each foreground class.
+        seen
+            What the averaged weights find.
         model
             After a step, with its gradients.
         progress
@@ -103,18 +104,15 @@ class Watch:
         CollapseError
             Everything that was found has been lost, and the run may go back.
         """
-        names = self._job.plan.labels.names[1:]
-        if has_collapsed(self._best, dice) and self.may_go_back and self._job.folder.best.exists():
-            raise CollapseError(
-                found=f"{self._job.name}: nothing is found any more at step {step}, where the Dice "
-                f"of a class was {max(value or 0.0 for value in self._best):.2f}",
-                expected="a Dice that rises",
-                fix="plan with a lower learning rate: `autoseg plan --replan --set "
-                f"{self._job.configuration}.training.peak_lr=...`",
-            )
+        dice, names = seen.dice, self._job.plan.labels.names
+        if self.may_go_back and self._job.folder.best.exists():
+            self._refuse_collapse(seen, step)
         troubles: list[Trouble | None] = [only_background(dice, step=step, progress=progress)]
+        if seen.everywhere is not None:
+            name = names[seen.everywhere]
+            troubles.append(constant_output(name, step=step, progress=progress))
         if self._best:
-            troubles += lost_classes(self._best, dice, names, step)
+            troubles += lost_classes(self._best, dice, names[1:], step)
         gradients = layer_gradients(model)
         if gradients is not None:
             troubles.append(weak_gradient(*gradients, step))
@@ -124,6 +122,26 @@ class Watch:
         self._best = better(self._best, dice)
         before, self._best_mean = self._best_mean, max(self._best_mean, _mean(dice))
         return _mean(dice) > before
+
+    def _refuse_collapse(self, seen: Seen, step: int) -> None:
+        """Raise an error if a network that had found something no longer tells voxels apart."""
+        if has_collapsed(self._best, seen.dice):
+            had = max(value or 0.0 for value in self._best)
+            what = f"nothing is found any more at step {step}, where the Dice of a class was"
+        elif seen.everywhere is not None and self._best_mean - _mean(seen.dice) > LOST_TO_CONSTANT:
+            name = self._job.plan.labels.names[seen.everywhere]
+            had = self._best_mean
+            what = (
+                f"nearly every voxel is given class {name} at step {step}, where the mean Dice was"
+            )
+        else:
+            return
+        raise CollapseError(
+            found=f"{self._job.name}: {what} {had:.2f}",
+            expected="a Dice that rises",
+            fix="plan with a lower learning rate: `autoseg plan --replan --set "
+            f"{self._job.configuration}.training.peak_lr=...`",
+        )
 
     def tell(self, trouble: Trouble) -> None:
         """Write and say what goes wrong, unless it has been said."""

@@ -61,6 +61,7 @@ def test_work_grows_with_patch_and_batch_but_not_what_belongs_to_the_weights():
     [
         {"recompute": True},
         {"loss": LossPlan(kind="cldice")},
+        {"loss": LossPlan(kind="dice_ce_cldice")},
         {"loss": LossPlan(kind="dice_ce_boundary")},
         {"augmentation": training().augmentation.revised(elastic_probability=1.0)},
     ],

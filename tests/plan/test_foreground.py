@@ -64,7 +64,7 @@ def test_nested_regions_are_trained_as_they_are_judged():
 @pytest.mark.parametrize("width", [1.0, 7.3, TUBE_WIDTH])
 def test_thin_tubes_get_cldice_whose_skeletons_reach_their_middle(width):
     found = loss(width=width).value
-    assert found.kind == "cldice"
+    assert found.kind == "dice_ce_cldice"
     assert found.skeleton_iterations >= width / 2
 
 
@@ -73,7 +73,7 @@ def test_tubes_on_a_cpu_keep_the_usual_loss_and_say_how_to_change_it():
     assert affords_skeletons("cuda")
     found = loss(width=3.0, can_afford_skeletons=False)
     assert found.value.kind == "dice_ce"
-    assert "--set loss=cldice" in found.reason
+    assert "--set loss=dice_ce_cldice" in found.reason
 
 
 @pytest.mark.parametrize("found", [loss(), loss(0.0001), loss(width=3.0), loss(regions=[(1, 2)])])

@@ -38,6 +38,7 @@ PARAMETERS: dict[str, Any] = {
     "topk_ce": {"hardest_fraction": 0.4},
     "dice_topk": {"hardest_fraction": 0.4},
     "cldice": {"skeleton_iterations": 1},
+    "dice_ce_cldice": {"skeleton_iterations": 1},
 }
 
 
@@ -180,6 +181,21 @@ def test_cldice_prefers_a_connected_tube_of_the_same_dice():
     dice = [value(Dice(), 20 * one_hot(item, 2), labels).item() for item in (broken, thin)]
     assert dice[0] == pytest.approx(dice[1])
     assert scores[0] > scores[1] + 0.05
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_cldice_is_not_content_with_one_class_everywhere(index):
+    """Such a prediction has no centreline, whose precision must not count as perfect."""
+    labels = torch.zeros(1, 9, 20, dtype=torch.int64)
+    labels[:, 3:6] = 1
+    everywhere = 20 * one_hot(torch.full_like(labels, index), 2)
+    assert value(CentrelineDice(iterations=3), everywhere, labels).item() > 0.99
+
+
+def test_cldice_is_content_where_nothing_is_and_nothing_is_found():
+    labels = torch.zeros(1, 9, 20, dtype=torch.int64)
+    loss = value(CentrelineDice(iterations=3), 50 * one_hot(labels, 2), labels)
+    assert loss.item() == pytest.approx(0, abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(12,), (6, 7), (5, 6, 7)])

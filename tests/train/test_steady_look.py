@@ -15,7 +15,7 @@ from autoseg.train.job import Listeners
 from autoseg.train.lines import read_lines
 from autoseg.train.records import RunSettings
 from autoseg.train.steady_look import MAX_LOOKS, SteadyLook
-from autoseg.train.validation import can_see_plateau, pooled_dice, spread_cases
+from autoseg.train.validation import Seen, can_see_plateau, see, spread_cases
 
 CPU = Execution(device="cpu", precision="fp32")
 STEPS = 12
@@ -54,7 +54,7 @@ def rates(job):
 def worse(monkeypatch):
     """Let each look be worse than the one before."""
     count = iter(range(1, 10**9))
-    monkeypatch.setattr(SteadyLook, "dice", lambda *_: [0.5 / next(count)])
+    monkeypatch.setattr(SteadyLook, "see", lambda *_: Seen([0.5 / next(count)]))
 
 
 def test_the_rate_is_halved_when_looks_become_no_better(make_job, worse):
@@ -176,9 +176,9 @@ def test_a_class_that_no_case_has_is_not_judged(make_job, cheap, empty):
     job = make_job()
     cheap(1.0, dict.fromkeys(job.val_cases, (0, 70)))
     listeners = Listeners(ignore_progress, never)
-    assert pooled_dice(job, nn.Identity(), CPU, job.val_cases, listeners) == [0.0]
+    assert see(job, nn.Identity(), CPU, job.val_cases, listeners).dice == [0.0]
     empty(*job.val_cases)
-    assert pooled_dice(job, nn.Identity(), CPU, job.val_cases, listeners) == [None]
+    assert see(job, nn.Identity(), CPU, job.val_cases, listeners).dice == [None]
 
 
 def test_cases_without_foreground_are_looked_at_only_where_there_are_no_others(make_job, empty):

@@ -19,8 +19,10 @@ from autoseg.train.loss_terms.sums import IGNORE
 class CentrelineDice:
     """1 - mean over foreground classes of 2 T S / (T + S).
 
-    T = (sum skeleton(p) y + s) / (sum skeleton(p) + s) and S = (sum skeleton(y) p + s) /
-    (sum skeleton(y) + s), s = SMOOTH: Shit et al. 2021 (arXiv:2003.07311, algorithm 1).
+    T = sum skeleton(p) y / (sum skeleton(p) + s) and S = (sum skeleton(y) p + s) /
+    (sum skeleton(y) + s), s = SMOOTH: Shit et al. 2021 (arXiv:2003.07311, algorithm 1), but for
+    the s above T's line, which is added only where skeleton(y) is empty. For one class everywhere
+    has no skeleton: with s / s = 1 as its precision it would be perfect, and some runs end there.
     `iterations` should reach the largest radius of a tube, voxels. One class at a time, and its
     skeletons again for the gradient: nothing of K classes is kept but the probabilities and their
     gradient. Time grows with classes x iterations: measured 3 s on one core for one class of
@@ -51,7 +53,7 @@ class CentrelineDice:
         if self.batch:
             total = (total * has_score).sum(1, keepdim=True)
             has_score = has_score.any(0, keepdim=True)
-        precise = (total[0] + SMOOTH) / (total[1] + SMOOTH)
+        precise = (total[0] + SMOOTH * (total[3] == 0)) / (total[1] + SMOOTH)
         sensitive = (total[2] + SMOOTH) / (total[3] + SMOOTH)
         return 1 - mean_where(2 * precise * sensitive / (precise + sensitive), has_score)
 
