@@ -27,6 +27,10 @@ def train(
         str | None, typer.Option("--folds", help="Indices such as 0,1, or all.")
     ] = None,
     workers: options.WorkersOption = 1,
+    devices_per_fold: Annotated[
+        int,
+        typer.Option("--devices-per-fold", min=1, help="GPUs, or processes, that share a fold."),
+    ] = 1,
     address: Annotated[
         str | None, typer.Option("--address", help="Of a running Ray cluster.")
     ] = None,
@@ -56,6 +60,7 @@ def train(
         configurations=parse.words(configurations) if configurations else None,
         folds=parse.words(folds) if folds else None,
         num_workers=workers,
+        devices_per_fold=devices_per_fold,
         address=address,
         images=images,
         initial=init,

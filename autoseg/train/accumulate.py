@@ -16,7 +16,7 @@ Letters in shapes: B batch, M samples of a part, C channels, K classes, P patch 
 import gc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Protocol, final
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +92,16 @@ def is_memory_full(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in FULL_WORDS)
 
 
+class Team(Protocol):
+    """Several processes that make gradients together."""
+
+    def backward(
+        self, way: "Way", images: Tensor, targets: tuple[Tensor, ...], step: int
+    ) -> Tensor:
+        """Do what the function `backward` does."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Way:
     """How gradients are made, the same in every step."""
@@ -101,7 +111,7 @@ class Way:
     """Of logits and targets."""
     scaler: torch.amp.GradScaler
     execution: Execution
-    micro_batches: MicroBatches
+    micro_batches: MicroBatches | Team
 
 
 def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -> Tensor:
@@ -119,9 +129,12 @@ def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -
     step
         Steps done.
     """
+    parts = way.micro_batches
+    if not isinstance(parts, MicroBatches):
+        return parts.backward(way, images, targets, step)
     state = _State(way)
     while True:
-        size = min(way.micro_batches.at(step) or len(images), len(images))
+        size = min(parts.at(step) or len(images), len(images))
         try:
             if size == len(images):
                 return _at_once(way, images, targets)
@@ -129,13 +142,13 @@ def backward(way: Way, images: Tensor, targets: tuple[Tensor, ...], step: int) -
         except Exception as error:
             if not is_memory_full(error):
                 raise
-            is_relieved = way.micro_batches.relieve()
+            is_relieved = parts.relieve()
             if size == 1 and not is_relieved:
                 raise
         # Here the error is gone, and with it all that its frames have held.
         state.restore()
         if not is_relieved:
-            way.micro_batches.halve(step, size)
+            parts.halve(step, size)
 
 
 def _at_once(way: Way, images: Tensor, targets: tuple[Tensor, ...]) -> Tensor:
@@ -153,10 +166,10 @@ def _in_parts(way: Way, parts: Sequence[Tensor], targets: tuple[Tensor, ...]) ->
     for part in parts[:-1]:
         draws.append(random_state(execution.device))
         with torch.no_grad(), execution.autocast(), uncounted(model):
-            found.append(_levels(model(part)))  # (M, K, *P) each
+            found.append(levels_of(model(part)))  # (M, K, *P) each
     with execution.autocast():
         last = model(parts[-1])
-    found.append(_levels(last))
+    found.append(levels_of(last))
     whole = [
         torch.cat([level.detach() for level in levels]).requires_grad_()
         for levels in zip(*found, strict=True)
@@ -165,23 +178,24 @@ def _in_parts(way: Way, parts: Sequence[Tensor], targets: tuple[Tensor, ...]) ->
     way.scaler.scale(value).backward()
     slopes = [None if level.grad is None else level.grad.split(len(parts[0])) for level in whole]
     del found, whole
-    _from_logits(_levels(last), slopes, -1)
+    from_logits(levels_of(last), slopes, -1)
     del last  # with all that its backward pass has needed
     after = random_state(execution.device)
     for index, draw in enumerate(draws):
         set_random_state(draw, execution.device)
         with execution.autocast():
             logits = model(parts[index])
-        _from_logits(_levels(logits), slopes, index)
+        from_logits(levels_of(logits), slopes, index)
     set_random_state(after, execution.device)
     return value.detach()
 
 
-def _levels(logits: Logits) -> tuple[Tensor, ...]:
+def levels_of(logits: Logits) -> tuple[Tensor, ...]:
+    """Return the logits of all resolutions, finest first."""
     return (logits,) if isinstance(logits, Tensor) else tuple(logits)
 
 
-def _from_logits(
+def from_logits(
     levels: Sequence[Tensor], slopes: Sequence[tuple[Tensor, ...] | None], index: int
 ) -> None:
     """Go back from the logits of a part; not from those that the loss takes no notice of."""

@@ -15,13 +15,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, final
 
-from autoseg.errors import TrainingError
+from autoseg.errors import TrainingError, counted
 from autoseg.train.crew import Crew, Ending, num_gpus
 from autoseg.train.device import check_device
 from autoseg.train.fold import train_fold
 from autoseg.train.job import FoldJob, Interrupted, Listeners, OnProgress, ShouldStop
 from autoseg.train.origin import as_begun, finished
 from autoseg.train.records import FoldResult
+from autoseg.train.shared_path import check_nodes
+from autoseg.train.team_work import Joined, Team
 
 LOG = logging.getLogger("autoseg")
 
@@ -63,7 +65,8 @@ def train_folds(
     TrainingError
         A fold cannot be trained, its process died too often, or Ray itself died.
     """
-    if num_workers <= 1 and address is None:
+    num_devices = max((job.num_devices for job in jobs), default=1)
+    if num_workers <= 1 and num_devices == 1 and address is None:
         return [train_fold(job, on_progress, should_stop) for job in jobs]
     done = [finished(job) for job in jobs]
     left = [
@@ -76,7 +79,10 @@ def train_folds(
     if left:
         with _cluster(left, num_workers, address) as ray:
             listeners = Listeners(on_progress, should_stop)
-            new = iter(Crew(ray, num_workers, listeners).run(left))
+            if num_devices == 1:
+                new = iter(Crew(ray, num_workers, listeners).run(left))
+            else:
+                new = iter([Team(ray, job, listeners).train() for job in left])
         done = [next(new) if result is None else result for result in done]
     return [result for result in done if result is not None]
 
@@ -147,6 +153,7 @@ class _Ray:
     def __init__(self, options: dict[str, Any]) -> None:
         import ray
         import ray.exceptions
+        import ray.util.scheduling_strategies
 
         self.api: Any = ray
         self._options = options
@@ -183,6 +190,30 @@ class _Ray:
                 fix="see whether memory ran out; the same command goes on from the last "
                 "checkpoints, with --workers 1 without Ray",
             )
+
+    def run_joined(self, task: Joined) -> None:
+        """Run a function in several processes that torch.distributed joins; wait for its end.
+
+        All are started again when one dies. Ray Train's own errors come through.
+        """
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        TorchTrainer(
+            lambda _: task.function(task.argument),
+            train_loop_config={},
+            torch_config=TorchConfig(backend=task.backend, timeout_s=task.patience_s),
+            scaling_config=ScalingConfig(
+                num_workers=task.num_processes,
+                use_gpu="GPU" in task.resources,
+                resources_per_worker=dict(task.resources),
+            ),
+            run_config=RunConfig(
+                name="team",
+                storage_path=str(task.folder),
+                failure_config=FailureConfig(max_failures=task.max_failures),
+            ),
+        ).fit()
 
     def stop(self) -> None:
         """Disconnect; a Ray that does not answer is left behind."""
@@ -223,7 +254,7 @@ def _cluster(jobs: Sequence[FoldJob], num_workers: int, address: str | None) -> 
             options["address"] = address
         else:
             options |= {
-                "num_cpus": num_workers * max(job.num_threads for job in jobs),
+                "num_cpus": num_workers * max(job.num_devices * job.num_threads for job in jobs),
                 "num_gpus": None if any(num_gpus(job) for job in jobs) else 0,
                 "object_store_memory": STORE_BYTES,
                 "include_dashboard": False,
@@ -233,6 +264,8 @@ def _cluster(jobs: Sequence[FoldJob], num_workers: int, address: str | None) -> 
         try:
             ray.start()
             _require_resources(ray, jobs)
+            if address is not None:
+                check_nodes(ray, jobs)
             yield ray
         finally:
             ray.stop()
@@ -243,10 +276,15 @@ def _require_resources(ray: _Ray, jobs: Sequence[FoldJob]) -> None:
     nodes = [node["Resources"] for node in ray.api.nodes() if node["Alive"]]
     for job in jobs:
         wanted = {"CPU": job.num_threads, "GPU": num_gpus(job)}
-        if not any(all(node.get(k, 0) >= n for k, n in wanted.items()) for node in nodes):
+        places = sum(
+            min(int(node.get(key, 0) // count) for key, count in wanted.items() if count)
+            for node in nodes
+        )
+        if places < job.num_devices:
             raise TrainingError(
-                found=f"no node of the cluster has {wanted['CPU']} CPUs and {wanted['GPU']} GPUs",
-                expected=f"what the plan wants for {job.name}",
+                found=f"the cluster has room for {counted(places, 'process', 'processes')} of "
+                f"{wanted['CPU']} CPUs and {wanted['GPU']} GPUs, each on one node",
+                expected=f"room for {job.num_devices}, as {job.name} wants",
                 fix="plan for the cluster's machines, or start Ray with more resources",
             )
 

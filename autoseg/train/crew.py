@@ -50,7 +50,7 @@ class Connection(Protocol):
         ...
 
 
-def _work(job: FoldJob) -> FoldResult | AutosegError | None:
+def work(job: FoldJob) -> FoldResult | AutosegError | None:
     """Train a fold in a worker; None when it was asked to stop. Errors come back as values."""
     handler = logging.FileHandler(Workspace(job.root).log, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(f"%(asctime)s %(levelname)s {job.name}: %(message)s"))
@@ -126,7 +126,7 @@ class Crew:
             num_gpus=num_gpus(job),
             max_retries=0,  # we start again ourselves, from a checkpoint, and count
             max_calls=1,  # a process that ends gives its GPU memory back
-        )(_work)
+        )(work)
         self._running[remote.remote(job)] = job
 
     def _collect(self) -> Iterator[Ending]:

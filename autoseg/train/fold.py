@@ -14,7 +14,14 @@ from autoseg.train.job import FoldJob as FoldJob
 from autoseg.train.job import Interrupted as Interrupted
 from autoseg.train.job import Listeners, OnProgress, ShouldStop
 from autoseg.train.lock import held
-from autoseg.train.origin import as_begun, check_cases, check_initial, check_request, finished
+from autoseg.train.origin import (
+    as_begun,
+    check_cases,
+    check_initial,
+    check_previous,
+    check_request,
+    finished,
+)
 from autoseg.train.overfitting import training_dice
 from autoseg.train.pace import Pace
 from autoseg.train.plateau import annealed_ends, train_to_plateau
@@ -41,7 +48,8 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
     Interrupted
         `should_stop` answered yes; everything is saved.
     TrainingError
-        Another process trains the fold; it was begun with other cases or another length; the
+        Another process trains the fold; it was begun with other cases, other labels of a previous
+        stage or another length; the
         device is missing or its memory full; the schedule needs validation cases that are not
         there; the loss is no longer finite; a prepared case cannot be read.
     WorkspaceError
@@ -51,6 +59,7 @@ def train_fold(job: FoldJob, on_progress: OnProgress, should_stop: ShouldStop) -
     with held(job.folder.lock, LOCK_WAIT_S), memory_told(job):
         check_request(job)
         check_cases(job)
+        check_previous(job)
         check_initial(job)
         done = finished(job)
         if done is not None:
@@ -94,6 +103,7 @@ def _train(job: FoldJob, listeners: Listeners, started: float) -> FoldResult:
         scores=scores,
         request=settings.request,
         cases_digest=settings.cases_digest,
+        previous_digest=settings.previous_digest,
         initial=settings.initial,
         train_dice=train_dice,
         ends=annealed_ends(job) if settings.stops_at_plateau else (),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from autoseg.network.execution import Execution
-from autoseg.train.accumulate import MicroBatches, Way, backward
+from autoseg.train.accumulate import MicroBatches, Team, Way, backward
 from autoseg.train.ema import Ema
 
 
@@ -66,7 +66,7 @@ def train(
     learning_rate: Callable[[int], float],
     max_gradient_norm: float,
     first_step: int = 0,
-    micro_batches: MicroBatches | None = None,
+    micro_batches: MicroBatches | Team | None = None,
 ) -> Iterator[StepResult]:
     """Train on every batch and yield after each.
 
@@ -84,7 +84,8 @@ def train(
     learning_rate
         The rate of a step, from the number of steps done before it.
     micro_batches
-        How many samples go through the network at once; None: all, as long as memory bears it.
+        How many samples go through the network at once, or the processes that share each batch;
+        None: all in this process, as long as memory bears it.
     """
     model, optimizer, scaler = learner.model, learner.optimizer, learner.scaler
     way = Way(

@@ -114,6 +114,46 @@ def check_cases(job: FoldJob) -> None:
     )
 
 
+def check_previous(job: FoldJob) -> None:
+    """Refuse a fold of a second stage without all it needs of the first, or begun with other.
+
+    Raises
+    ------
+    TrainingError
+        With the command that prepares what is missing, or begins anew.
+    """
+    if job.previous is None:
+        return
+    cases = (*job.train_cases, *job.val_cases)
+    missing = [case_id for case_id in cases if job.previous.made_of(case_id) is None]
+    if missing:
+        raise TrainingError(
+            found=f"{job.name}: what {job.planned.previous_stage} found is prepared for "
+            f"{len(cases) - len(missing)} of its {len(cases)} cases, not for {missing[0]}",
+            expected=f"the labels of {job.planned.previous_stage} for each case",
+            fix=f"run `autoseg train --configurations {job.configuration}`, which prepares them",
+        )
+    if not is_previous_kept(job):
+        raise TrainingError(
+            found=f"{job.name} was begun with other labels of {job.planned.previous_stage}",
+            expected="those that it finds now",
+            fix=f"run `autoseg train --configurations {job.configuration}`, which begins anew",
+        )
+
+
+def is_previous_kept(job: FoldJob) -> bool:
+    """Return whether a fold sees the labels of a previous stage that it was begun with, if any."""
+    record = begun(job)
+    return record is None or record.previous_digest == previous_digest(job)
+
+
+def previous_digest(job: FoldJob) -> str | None:
+    """Return a SHA-256 of what the previous stage found in a fold's cases; None without one."""
+    if job.previous is None:
+        return None
+    return job.previous.digest((*job.train_cases, *job.val_cases))
+
+
 def is_request_kept(job: FoldJob, record: RunSettings | FoldResult) -> bool:
     """Return whether nothing else is asked for than what a fold was begun with."""
     now, then = job.request, record.request

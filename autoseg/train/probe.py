@@ -21,6 +21,7 @@ from autoseg.train.origin import (
     are_cases_kept,
     cases_digest,
     is_request_kept,
+    previous_digest,
     read_settings,
 )
 from autoseg.train.records import RunSettings
@@ -59,6 +60,7 @@ def run_settings(job: FoldJob, batches: BatchSource) -> RunSettings:
         settings is not None
         and is_request_kept(job, settings)
         and are_cases_kept(job, settings)
+        and settings.previous_digest == previous_digest(job)
         and settings.initial == job.initial
     ):
         return settings
@@ -212,6 +214,7 @@ def _settings(job: FoldJob, decision: Decision, num_steps: int) -> RunSettings:
         seconds_per_step=decision.seconds,
         request=job.request,
         cases_digest=cases_digest(job),
+        previous_digest=previous_digest(job),
         initial=job.initial,
         augment_on=augmentation_place(job),
         stops_at_plateau=can_see_plateau(job, num_steps),

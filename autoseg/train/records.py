@@ -78,6 +78,8 @@ class RunSettings(Record):
     """None: not known, and not compared with later requests."""
     cases_digest: str | None = None
     """Changes with the fold's cases and their files; None: not known, and not compared."""
+    previous_digest: str | None = None
+    """Changes with what the previous stage found in the fold's cases; None: there is no stage."""
     initial: InitialChoice | None = None
     """None: all weights were drawn."""
     stops_at_plateau: bool = False
@@ -109,6 +111,7 @@ class FoldResult(Record):
     """One entry a validation case; empty for fold "all"."""
     request: Request | None = None
     cases_digest: str | None = None
+    previous_digest: str | None = None
     initial: InitialChoice | None = None
     train_dice: tuple[float | None, ...] = ()
     """Mean Dice of each foreground class on some training cases; empty where it was too dear."""

@@ -29,7 +29,8 @@ from autoseg.train.records import RunSettings
 from autoseg.train.schedule import Branch, Revision, Schedule
 from autoseg.train.steady_look import SteadyLook
 from autoseg.train.task import TASKS, BatchSource
-from autoseg.train.validation import timed_validation
+from autoseg.train.team import joined
+from autoseg.train.validation import Seen, timed_validation
 from autoseg.train.watch import AstrayError, Watch, not_finite
 from autoseg.workspace import append_line
 
@@ -173,7 +174,8 @@ class FoldTraining:
                 learning_rate=self._learning_rate,
                 max_gradient_norm=training.max_gradient_norm,
                 first_step=first,
-                micro_batches=read_micro_batches(
+                micro_batches=joined()
+                or read_micro_batches(
                     self._job, self._settings, self._listeners, self._batches.relieve
                 ),
             )
@@ -197,14 +199,15 @@ class FoldTraining:
         step, num_steps = result.step, self._num_steps
         self._metrics.add(result)
         self._standing = self._standing.revised(step=step, elapsed_s=self._pace.elapsed_s())
-        dice = self._dice(step) if self._is_look_due(step) else []
+        seen = self._see(step) if self._is_look_due(step) else Seen([])
+        dice = seen.dice
         self._reduce(dice)
         if dice or self._metrics.is_due(step) or step == num_steps:
             elapsed_s = self._standing.elapsed_s
             self._metrics.write(result, num_steps=num_steps, elapsed_s=elapsed_s, dice=dice)
         else:
             self._metrics.tell(result, num_steps)
-        if dice and self._is_best(dice):
+        if dice and self._is_best(seen):
             self._save()
             self._watch.keep_best()
         if self._listeners.should_stop():
@@ -249,10 +252,10 @@ class FoldTraining:
         parts = [math.floor(self._schedule.progress(s) * count) for s in (step - 1, step)]
         return parts[0] < parts[1] and self._look.is_due(parts[1])
 
-    def _dice(self, step: int) -> list[float | None]:
-        """Return the Dice of each class on validation cases."""
+    def _see(self, step: int) -> Seen:
+        """Return what is found in validation cases."""
         self._metrics.check(step)  # spoilt weights would only look as if all were lost
-        return self._look.dice(self._learner.ema.model, self._execution, self._listeners)
+        return self._look.see(self._learner.ema.model, self._execution, self._listeners)
 
     def _reduce(self, dice: list[float | None]) -> None:
         """Lower the learning rate where it follows the Dice and a look found no better one."""
@@ -262,11 +265,11 @@ class FoldTraining:
             reductions = reduced(self._standing.reductions, sum(known) / len(known), training)
             self._standing = self._standing.revised(reductions=reductions)
 
-    def _is_best(self, dice: list[float | None]) -> bool:
+    def _is_best(self, seen: Seen) -> bool:
         """Judge a look at validation cases; return whether none was better."""
         progress = self._schedule.progress(self._standing.step)
         return self._watch.look(
-            dice, self._learner.model, step=self._standing.step, progress=progress
+            seen, self._learner.model, step=self._standing.step, progress=progress
         )
 
     def _save(self) -> None:

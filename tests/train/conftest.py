@@ -2,11 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from autoseg.dataset.open import open_dataset
+from autoseg.plan.compose import cascade
 from autoseg.preprocess.preprocess import preprocess
+from autoseg.preprocess.previous_store import PreviousStore
 from autoseg.testing.plans import STILL, small_configuration, small_network, small_plan
 from autoseg.testing.synthetic import write_spheres
 from autoseg.train.job import FoldJob
@@ -87,3 +90,39 @@ def make_job(prepared, tmp_path_factory):
 
     yield make
     torch.set_num_threads(threads)
+
+
+SECOND = "3d_cascade_fullres"
+
+
+@pytest.fixture
+def find_previous():
+    """Return a function that writes what a previous stage found in some cases of a job.
+
+    It is off by some voxels along the last axis, at most.
+    """
+
+    def find(job, case_ids, off=0):
+        store = PreviousStore(Workspace(job.root).previous_labels(SECOND))
+        for case_id in case_ids:
+            labels = np.roll(job.store.labels(case_id)[:], off, axis=-1)
+            store.write(case_id, labels, job.planned.patch_size, f"{case_id} off by {off}")
+        return store
+
+    return find
+
+
+@pytest.fixture
+def make_second_stage(make_job, find_previous):
+    """Return a function that makes jobs of a second stage, all it needs of the first prepared."""
+
+    def make(**changes):
+        job = make_job(**changes)
+        (full,) = job.plan.configurations
+        coarse = full.revised(name="3d_lowres")
+        plan = job.plan.revised(configurations=(full, coarse, cascade(full, "3d_lowres", "a test")))
+        job = replace(job, plan=plan, configuration=SECOND)
+        find_previous(job, (*job.train_cases, *job.val_cases), off=2)
+        return job
+
+    return make

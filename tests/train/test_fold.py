@@ -24,6 +24,7 @@ from autoseg.train.records import FoldResult, RunSettings
 from autoseg.train.steady_look import SteadyLook
 from autoseg.train.task import TASKS
 from autoseg.train.training import read_schedule
+from autoseg.train.validation import Seen
 from autoseg.workspace import append_line
 
 
@@ -327,7 +328,7 @@ def see(monkeypatch):
     def change(*dice):
         looks = iter(dice)
         monkeypatch.setattr(SteadyLook, "is_due", lambda *_: True)
-        monkeypatch.setattr(SteadyLook, "dice", lambda *_: list(next(looks)))
+        monkeypatch.setattr(SteadyLook, "see", lambda *_: Seen(list(next(looks))))
 
     return change
 

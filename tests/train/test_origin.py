@@ -7,7 +7,15 @@ import torch
 
 from autoseg.errors import TrainingError
 from autoseg.train.fold import Interrupted, _batches, train_fold
-from autoseg.train.origin import as_begun, begun, check_cases, check_request
+from autoseg.train.origin import (
+    as_begun,
+    begun,
+    check_cases,
+    check_previous,
+    check_request,
+    is_previous_kept,
+    previous_digest,
+)
 from autoseg.train.probe import run_settings
 from autoseg.train.records import Request, RunSettings
 from autoseg.workspace import Workspace
@@ -118,3 +126,89 @@ def test_fold_of_an_unknown_request_and_cases_is_kept(make_job):
     interrupted(job)
     job.folder.settings.write_text(settings.to_json())
     assert train(replace(job, num_steps=9, request=asked(9))).num_steps == 2
+
+
+@pytest.mark.parametrize("is_finished", [False, True])
+def test_a_fold_is_refused_when_the_previous_stage_finds_something_else(
+    make_second_stage, find_previous, is_finished
+):
+    job = make_second_stage(num_steps=2)
+    if is_finished:
+        train(job)
+    else:
+        interrupted(job)
+    check_previous(job)
+    find_previous(job, job.train_cases[:1], off=3)
+    with pytest.raises(TrainingError, match="begun with other labels of 3d_lowres") as refused:
+        train(job)
+    assert "`autoseg train --configurations 3d_cascade_fullres`" in refused.value.fix
+    assert not is_previous_kept(job)
+    find_previous(job, job.train_cases[:1], off=2)
+    assert train(job).num_steps == 2
+
+
+def test_what_was_found_in_validation_cases_counts_too(make_second_stage, find_previous):
+    job = interrupted(make_second_stage(num_steps=2))
+    find_previous(job, job.val_cases[-1:], off=3)
+    with pytest.raises(TrainingError, match="begun with other labels"):
+        check_previous(job)
+
+
+def test_what_was_found_in_cases_of_no_fold_does_not_count(make_second_stage, find_previous):
+    job = make_second_stage(num_steps=2)
+    job = interrupted(replace(job, train_cases=job.train_cases[1:]))
+    others = [case.id for case in job.dataset.cases]
+    (left,) = set(others) - {*job.train_cases, *job.val_cases}
+    find_previous(job, [left], off=3)
+    assert train(job).num_steps == 2
+
+
+def test_cases_without_previous_labels_are_counted_and_named(make_second_stage):
+    job = make_second_stage()
+    for case_id in job.val_cases:
+        (job.previous.folder / f"{case_id}.b2nd").unlink()
+    with pytest.raises(TrainingError, match="prepared for 4 of its 6 cases") as refused:
+        train(job)
+    assert job.val_cases[0] in refused.value.found
+    assert "`autoseg train --configurations 3d_cascade_fullres`" in refused.value.fix
+    assert not job.folder.settings.exists()
+
+
+def test_a_fold_without_weights_takes_what_the_previous_stage_finds_now(
+    make_second_stage, find_previous
+):
+    job = make_second_stage(num_steps=2)
+    first = run_settings(job, _batches(job))
+    assert run_settings(job, _batches(job)) == first
+    find_previous(job, job.train_cases, off=3)
+    second = run_settings(job, _batches(job))
+    assert second.previous_digest == previous_digest(job) != first.previous_digest
+    assert train(job).previous_digest == second.previous_digest
+
+
+def test_without_a_previous_stage_nothing_is_asked_of_one(make_job):
+    job = make_job(num_steps=2)
+    check_previous(job)
+    assert previous_digest(job) is None
+    assert train(job).previous_digest is None
+    assert is_previous_kept(job)
+
+
+def test_a_second_stage_goes_on_after_an_interruption_to_the_same_weights(make_second_stage):
+    whole, broken = make_second_stage(num_steps=4), make_second_stage(num_steps=4)
+    assert train(whole).num_steps == 4
+    interrupted(broken, 3)
+    train(broken)
+    first, second = (torch.load(job.folder.final)["weights"] for job in (whole, broken))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_second_stage_learns_from_what_the_first_one_found(make_second_stage, find_previous):
+    first, second = (make_second_stage(num_steps=3) for _ in range(2))
+    find_previous(second, second.train_cases, off=6)
+    losses = []
+    for job in (first, second):
+        train(job)
+        lines = job.folder.metrics.read_text().splitlines()
+        losses.append(json.loads(lines[-1])["loss"])
+    assert losses[0] != losses[1]
