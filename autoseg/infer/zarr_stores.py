@@ -4,26 +4,25 @@ Letters in shapes: S spatial axes of the image, R rows of the first.
 """
 
 import math
-import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
+from autoseg.runtime.stream_files import WAITING_BYTES
 from autoseg.runtime.stream_prepare import Levels
 from autoseg.runtime.tiff_write import telling
+from autoseg.runtime.unfinished import unfinished
 
 if TYPE_CHECKING:
     from autoseg.dataset.formats.zarr_levels import Storage
 
 MAX_CHUNK = 1024
 """Edge of a chunk of labels: an image that is one chunk does not make its labels one."""
-WAITING_BYTES = 1 << 26
-"""Labels that wait for the rest of their chunks."""
 OME_VERSIONS = {2: "0.4", 3: "0.5"}
 """Of the metadata, by the version of Zarr that they are stored in."""
 
@@ -58,7 +57,6 @@ class LabelZarr:
 
     def __init__(self, path: Path, shape: Sequence[int], dtype: np.dtype, like: "Storage") -> None:
         self._path, self._shape, self._dtype, self._like = path, tuple(shape), dtype, like
-        self._temporary = path.with_name(f".{uuid4().hex[:12]}{path.suffix}")
         row = math.prod(shape[1:]) * dtype.itemsize
         rows, *others = (min(size, MAX_CHUNK) for size in like.chunks)
         self._chunks = (max(1, min(rows, WAITING_BYTES // max(1, row))), *others)
@@ -78,18 +76,19 @@ class LabelZarr:
         }
         if like.zarr_format > 2:
             settings["dimension_names"] = names
-        place: dict[str, Any] = {
-            "store": str(self._temporary),
-            "zarr_format": like.zarr_format,
-        }
-        with telling(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with telling(self._path), ExitStack() as opened:
+            self._temporary = opened.enter_context(unfinished(self._path))
+            place: dict[str, Any] = {
+                "store": str(self._temporary),
+                "zarr_format": like.zarr_format,
+            }
             if like.is_ome:
                 group = zarr.open_group(**place, mode="w")
                 group.attrs.update(_ome_metadata(like, self._path.name))
                 self._array = group.create_array("0", **settings)
             else:
                 self._array = zarr.create_array(**place, **settings)
+            self._opened = opened.pop_all()
         return self
 
     def add(self, rows: NDArray[np.integer]) -> None:
@@ -122,25 +121,24 @@ class LabelZarr:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
+        with telling(self._path), self._opened:
             if kind is None:
                 self._write()
-                with telling(self._path):
-                    if self._path.exists():
-                        shutil.rmtree(self._path)
-                    self._temporary.rename(self._path)
-        finally:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+                if self._path.exists():  # it goes with the folder of what is unfinished
+                    self._path.rename(self._temporary.with_name("before"))
+                self._temporary.rename(self._path)
 
 
 def _ome_metadata(like: "Storage", name: str) -> dict:
     """Return attributes of a group whose array "0" is a label image."""
     version = OME_VERSIONS[like.zarr_format]
-    scale = {"type": "scale", "scale": list(like.scale)}
+    steps: list[dict] = [{"type": "scale", "scale": list(like.scale)}]
+    if any(like.start):
+        steps.append({"type": "translation", "translation": list(like.start)})
     multiscales = {
         "name": name,
         "axes": list(like.axes),
-        "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        "datasets": [{"path": "0", "coordinateTransformations": steps}],
     }
     if like.zarr_format == 2:
         labels = {"version": version}

@@ -1,7 +1,7 @@
 """A trained model as a Python object: an array or files in, labels out.
 
-Everything happens in the calling thread of the calling process: no workers are started, so it needs
-no `__main__` guard and runs in notebooks, threads and services.
+Everything happens in the calling process: no others are started, so it needs no `__main__` guard
+and runs in notebooks, threads and services.
 Letters in shapes: C channels, K classes, S axes of the image.
 """
 
@@ -10,17 +10,22 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from autoseg.errors import AutosegError
 from autoseg.export.backend import find_artifact, open_for, parse_effort
+from autoseg.infer.zarr_stores import ZarrStores
 from autoseg.runtime.geometry import Geometry
 from autoseg.runtime.governor import Memory, Room
 from autoseg.runtime.images import Image, read_image, write_labels
 from autoseg.runtime.model import BALANCED, Effort, Model
+from autoseg.runtime.runner import PredictOptions, predict_case
 
+Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""One file, or one a channel."""
 EXPECTED_IMAGES = 10
 """A backend is chosen as if so many images were to come: a process that loads a model keeps it."""
 
@@ -67,14 +72,35 @@ class Predictor:
         """The channels of an image, in their order."""
         return self._model.manifest.channels
 
+    @overload
     def predict(
         self,
-        image: NDArray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+        image: NDArray | Files,
         *,
         spacing: Sequence[float] | None = None,
         probabilities: bool = False,
-    ) -> Result:
-        """Return the labels of one image.
+        output: None = None,
+    ) -> Result: ...
+
+    @overload
+    def predict(
+        self,
+        image: Files,
+        *,
+        spacing: None = None,
+        probabilities: bool = False,
+        output: str | os.PathLike[str],
+    ) -> Path: ...
+
+    def predict(
+        self,
+        image: NDArray | Files,
+        *,
+        spacing: Sequence[float] | None = None,
+        probabilities: bool = False,
+        output: str | os.PathLike[str] | None = None,
+    ) -> Result | Path:
+        """Return the labels of one image; or write them, and return their file.
 
         Parameters
         ----------
@@ -85,18 +111,38 @@ class Predictor:
             Of an array: the distance of its voxels along each axis, in the unit of the training
             images. Needed unless that is pixels; files know theirs.
         probabilities
-            Return them, too.
+            Return or write them, too.
+        output
+            Of an image in files: the label file to write, or a folder for a file of the image's
+            name. The image need not fit into memory; what is there is replaced.
 
         Raises
         ------
         AutosegError
-            The image is not one that the model takes, or needs more memory than there may be.
+            The image is not one that the model takes, or needs more memory than there may be; or
+            `output` cannot be written.
         """
-        given = self._image(image, spacing)
+        if output is not None:
+            paths = _paths(image, spacing)
+            options = PredictOptions(
+                effort=self._effort, probabilities=probabilities, ram=self._ram, stores=ZarrStores()
+            )
+            with self._lock:
+                return predict_case(self._model, paths, Path(output), options)
+        return self._result(image, spacing, probabilities=probabilities)
+
+    def _result(
+        self, image: NDArray | Files, spacing: Sequence[float] | None, *, probabilities: bool
+    ) -> Result:
         manifest = self._model.manifest
         with self._lock:
             room = Room.of(self._ram)
             memory = Memory(manifest, room, self._effort, probabilities=probabilities)
+            if not isinstance(image, np.ndarray):
+                demand = memory.demand(_paths(image, spacing))
+                if demand is not None:
+                    memory.refuse(demand)  # before it is read
+            given = self._image(image, spacing)
             demand = None
             if len(given.shape) == manifest.dimensions:  # else `prepare` tells
                 demand = memory.expect(given.shape, given.geometry.spacing, given.array.itemsize)
@@ -112,16 +158,9 @@ class Predictor:
             )
         return Result(prediction.labels, prediction.probabilities, geometry)
 
-    def _image(
-        self,
-        image: NDArray | str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-        spacing: Sequence[float] | None,
-    ) -> Image:
+    def _image(self, image: NDArray | Files, spacing: Sequence[float] | None) -> Image:
         if not isinstance(image, np.ndarray):
-            if spacing is not None:
-                raise ValueError("spacing is for arrays: files know theirs")
-            paths = [image] if isinstance(image, str | os.PathLike) else image
-            return read_image([Path(path) for path in paths])
+            return read_image(_paths(image, spacing))
         manifest = self._model.manifest
         if spacing is None and manifest.unit != "pixel":
             raise AutosegError(
@@ -139,6 +178,16 @@ class Predictor:
                 fix="give one number for each axis of the image, channels not counted",
             )
         return Image(array, Geometry(tuple(map(float, spacing)), unit=manifest.unit))
+
+
+def _paths(image: NDArray | Files, spacing: Sequence[float] | None) -> list[Path]:
+    """Return the files of an image."""
+    if isinstance(image, np.ndarray):
+        raise ValueError("output is for files: save the labels of an array with Result.save")
+    if spacing is not None:
+        raise ValueError("spacing is for arrays: files know theirs")
+    paths = [image] if isinstance(image, str | os.PathLike) else image
+    return [Path(path) for path in paths]
 
 
 def load(

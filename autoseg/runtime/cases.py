@@ -151,6 +151,11 @@ def _list_files(inputs: Iterable[Path]) -> tuple[list[Path], list[Outcome]]:
     return list(files), outcomes
 
 
+def case_name(path: Path, channel_files: Literal["suffix", "single"]) -> str:
+    """Return the case that a file belongs to, by its name (see `find_cases`)."""
+    return _split_name(path, channel_files)[0]
+
+
 def _split_name(path: Path, channel_files: str) -> tuple[str, int]:
     """Return a file's case and channel."""
     stem = case_stem(path)

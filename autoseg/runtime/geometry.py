@@ -3,7 +3,7 @@
 Letters in shapes: C channels, S spatial axes (ZYX, YX, or X for signals).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -49,6 +49,8 @@ class Extent:
     spacing: tuple[float, ...]
     unit: Unit = "mm"
     """Of the spacing."""
+    voxel_bytes: int = field(default=4, compare=False)
+    """Of a number in memory, as far as the header tells."""
 
 
 @dataclass(frozen=True)

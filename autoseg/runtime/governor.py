@@ -3,22 +3,26 @@
 import math
 import weakref
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import AutosegError
-from .images import read_extent
+from .images import output_ending, read_extent
 from .manifest import Manifest
-from .memory import FLOAT, Demand, expected_memory
+from .memory import FLOAT, Demand, expected_memory, num_outputs
 from .model import Effort
+from .probability_files import is_written_in_pieces, probabilities_path
 from .processors import resident_bytes, return_large_blocks, usable_memory
 from .scratch import IN_MEMORY, OnDisk
 
 RAM_FRACTION = 0.7
 """Part of the machine's or container's memory that is used where no limit is given."""
+
+WRITTEN_COPIES = 2
+"""Of probabilities, where a format is not written in pieces: the numbers, and these compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +145,10 @@ def refuse_too_large(demand: Demand, room: Room, used: int) -> None:
         "as the network takes it": demand.prepared + demand.preparing,
         "a batch of tiles": demand.tiles,
         "labels": demand.labels,
+        "post-processing": demand.components,
+        "writing probabilities": demand.writing,
     }
-    listed = ", ".join(f"{name} {value / 1e9:.2f}" for name, value in parts.items())
+    listed = ", ".join(f"{name} {value / 1e9:.2f}" for name, value in parts.items() if value)
     raise AutosegError(
         found=f"it takes {needed / 1e9:.2f} GB with large arrays in files ({listed}, the program "
         f"{used / 1e9:.2f})",
@@ -183,7 +189,13 @@ class Memory:
             return None
         if len(extent.shape) != self._manifest.dimensions or 0 in extent.shape:
             return None
-        return self.expect(extent.shape, extent.spacing)
+        demand = self.expect(extent.shape, extent.spacing, extent.voxel_bytes)
+        labels = Path(f"labels{output_ending(paths[0])}")
+        beside = probabilities_path(labels, self._manifest.dimensions)
+        if not self._probabilities or is_written_in_pieces(beside):
+            return demand
+        values = math.prod(extent.shape) * num_outputs(self._manifest)
+        return replace(demand, writing=values * FLOAT * WRITTEN_COPIES)
 
     def expect(
         self, shape: Sequence[int], spacing: Sequence[float], voxel_bytes: int = FLOAT

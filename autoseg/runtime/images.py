@@ -19,6 +19,7 @@ from .geometry import Extent as Extent
 from .geometry import Geometry as Geometry
 from .geometry import Image as Image
 from .geometry import Unit as Unit
+from .voxels import Voxels
 
 T = TypeVar("T")
 NIFTI_FORMATS = (".nii.gz", ".nii")
@@ -140,7 +141,7 @@ def read_image(paths: Sequence[Path]) -> Image:
         return images[0]
     first = images[0]
     for path, image in zip(paths[1:], images[1:], strict=True):
-        _require_same_grid(paths[0], first, path, image)
+        require_same_grid(paths[0], first, path, image)
     return Image(np.concatenate([image.array for image in images]), first.geometry)
 
 
@@ -152,7 +153,7 @@ def read_extent(paths: Sequence[Path]) -> Extent:
     AutosegError
         A file is missing, or its header makes no sense.
     """
-    extents = [_decode(path, _format(path).read_extent) for path in paths]
+    extents = [_decode(path, format_of(path).read_extent) for path in paths]
     return replace(extents[0], num_channels=sum(item.num_channels for item in extents))
 
 
@@ -215,11 +216,11 @@ def write_labels(path: Path, labels: NDArray, geometry: Geometry) -> None:
         raise ValueError(f"labels cannot be written to {path}: see `output_ending`")
     labels = labels.astype(smallest_type(labels), copy=False)
     if ending in PICTURE_FORMATS:
-        _write(path, lambda temporary: pictures.write(temporary, labels))
+        write_whole(path, lambda temporary: pictures.write(temporary, labels))
     else:
-        form = _format(path)
+        form = format_of(path)
         write = signals.write_labels if form is signals else form.write
-        _write(path, lambda temporary: write(temporary, labels, geometry))
+        write_whole(path, lambda temporary: write(temporary, labels, geometry))
 
 
 def write_image(path: Path, image: Image) -> None:
@@ -230,28 +231,13 @@ def write_image(path: Path, image: Image) -> None:
     channels = image.array[0] if len(image.array) == 1 else image.array
     ending = file_ending(path)
     if ending not in PICTURE_FORMATS:
-        write = _format(path).write
-        _write(path, lambda temporary: write(temporary, channels, image.geometry))
+        write = format_of(path).write
+        write_whole(path, lambda temporary: write(temporary, channels, image.geometry))
     elif len(image.array) == 1:
-        _write(path, lambda temporary: pictures.write(temporary, channels))
+        write_whole(path, lambda temporary: pictures.write(temporary, channels))
     else:
         colours = np.moveaxis(image.array, 0, -1)  # (*S, C)
-        _write(path, lambda temporary: pictures.write(temporary, colours))
-
-
-def write_probabilities(path: Path, probabilities: NDArray, geometry: Geometry) -> None:
-    """Write (K, *S) probabilities: a volume with K channels, or an array "probabilities" (.npz).
-
-    No volume format has half precision: values are stored in single, and keep their rounding.
-    """
-    if path.suffix == ".npz":
-        half = probabilities.astype(np.float16, copy=False)
-        _write(path, lambda temporary: np.savez_compressed(temporary, probabilities=half))
-        return
-    form = _format(path)
-    if form is not nifti:  # which converts piece by piece
-        probabilities = probabilities.astype(np.float32)
-    _write(path, lambda temporary: form.write(temporary, probabilities, geometry))
+        write_whole(path, lambda temporary: pictures.write(temporary, colours))
 
 
 def smallest_type(labels: NDArray) -> np.dtype:
@@ -269,7 +255,8 @@ def smallest_type(labels: NDArray) -> np.dtype:
     )
 
 
-def _format(path: Path) -> ModuleType:
+def format_of(path: Path) -> ModuleType:
+    """Return the module that reads and writes files of this ending."""
     ending = file_ending(path)
     if ending in VOLUME_FORMATS:
         return nifti if ending in NIFTI_FORMATS else volumes
@@ -278,8 +265,8 @@ def _format(path: Path) -> ModuleType:
 
 def _read(path: Path, read_picture: Callable[[Path], NDArray]) -> Image:
     def decode(path: Path) -> Image:
-        if _format(path) is not pictures:
-            return _format(path).read(path)
+        if format_of(path) is not pictures:
+            return format_of(path).read(path)
         array = read_picture(path)
         return Image(array, Geometry((1.0,) * (array.ndim - 1), unit="pixel"))
 
@@ -322,7 +309,10 @@ def _last_line(error: Exception) -> str:
     return lines[-1].strip() if lines else type(error).__name__
 
 
-def _require_same_grid(first_path: Path, first: Image, path: Path, image: Image) -> None:
+def require_same_grid(
+    first_path: Path, first: Image | Voxels, path: Path, image: Image | Voxels
+) -> None:
+    """Refuse files of one case that differ in shape or spacing."""
     if first.shape != image.shape:
         found = f"{path.name} has shape {image.shape}, {first_path.name} {first.shape}"
     elif not same_spacing(first.geometry.spacing, image.geometry.spacing):
@@ -362,7 +352,7 @@ def whole_numbers(path: Path, array: NDArray) -> NDArray:
     raise AutosegError(found=f"{path}: {found}", expected="labels that are whole numbers", fix=fix)
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file at once or not at all: under a temporary name, then renamed."""
     ending = ".npz" if path.suffix == ".npz" else file_ending(path)
     temporary = path.with_name(f".{uuid4().hex[:12]}{ending}")

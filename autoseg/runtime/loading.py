@@ -106,6 +106,8 @@ class Loader:
             else:
                 parts = self.model.prepare(image, self.missing)
         except AutosegError as error:
+            if any(str(path) in error.found for path in source.case.paths):
+                raise
             names = ", ".join(str(path) for path in source.case.paths)
             found = f"{names}: {error.found}"
             raise AutosegError(found=found, expected=error.expected, fix=error.fix) from None

@@ -26,12 +26,12 @@ from .processors import usable_cpus
 from .recipe import Recipe
 from .restore import (
     MAX_UINT8_CLASSES,
-    SLAB_VOXELS,
     add_probabilities,
     box_of,
     decide_labels,
     decide_slabs,
     restore_rows,
+    slab_rows,
 )
 from .row_window import RowSource
 from .scratch import IN_MEMORY, Scratch
@@ -183,7 +183,7 @@ class Model:
             )
         else:
             total = passes.combine()
-            classes = decide_labels(total, decision, offsets)
+            classes = decide_labels(total, decision, offsets, scratch=scratch)
             chances = _half(total, scratch) if probabilities else None
             del total
         classes = apply_steps(classes, self.manifest.postprocessing)
@@ -304,8 +304,9 @@ class Passes:
 def _half(chances: NDArray[np.float32], scratch: Scratch) -> NDArray[np.float16]:
     out = scratch.zeros(chances.shape, np.float16)
     for target, values in zip(out, chances, strict=True):
-        target[...] = values
-        scratch.forget()
+        for rows in slab_rows(target.shape):
+            target[rows] = values[rows]
+            scratch.forget()
     return out
 
 
@@ -313,9 +314,7 @@ def _in_values(classes: NDArray[np.integer], values: Sequence[int]) -> NDArray[n
     """Return the values in the user's files of class indices (*S)."""
     table = values_table(values)
     out = np.empty(classes.shape, dtype=table.dtype)
-    depth = max(1, SLAB_VOXELS // max(1, math.prod(out.shape[1:])))
-    for start in range(0, len(out), depth):  # an index takes eight bytes
-        rows = slice(start, start + depth)
+    for rows in slab_rows(out.shape):  # an index takes eight bytes
         out[rows] = table[classes[rows]]
     return out
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from . import nifti_header
 from .errors import AutosegError
 from .geometry import Extent, Geometry, Image
+from .scratch import IN_MEMORY, Scratch
 
 CHUNK = 1 << 16
 """Compressed bytes at a time; zlib expands at most a thousandfold, so memory stays bounded."""
@@ -50,21 +51,40 @@ def read(path: Path) -> Image:
         array = np.ascontiguousarray(np.moveaxis(array[0, ..., :3], -1, 0))
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if header.slope is not None and (header.slope, header.intercept) != (1.0, 0.0):
-        kind = np.float64 if array.dtype == np.float64 else np.float32
-        array = array.astype(kind) * kind(header.slope) + kind(header.intercept)
+    if _is_scaled(header):
+        kind = _scaled_kind(header, array.dtype)
+        array = array.astype(kind) * kind.type(header.slope) + kind.type(header.intercept)
     return Image(array, header.geometry)
 
 
 def read_extent(path: Path) -> Extent:
     """Return how large a NIfTI image is, from the beginning of its file."""
     _, header = _read_header(path, _pieces(path))
-    colours = 3 if np.dtype(nifti_header.KINDS[header.code]).shape else 1
-    return Extent(header.num_channels * colours, header.shape, header.geometry.spacing)
+    kind = np.dtype(nifti_header.KINDS[header.code])
+    return Extent(
+        header.num_channels * (3 if kind.shape else 1),
+        header.shape,
+        header.geometry.spacing,
+        voxel_bytes=_scaled_kind(header, kind.base).itemsize,
+    )
 
 
-def write(path: Path, array: NDArray, geometry: Geometry) -> None:
-    """Write (*S) or, in 3D, (C, *S) numbers; half precision, which NIfTI lacks, as single."""
+def _is_scaled(header: nifti_header.Header) -> bool:
+    return header.slope is not None and (header.slope, header.intercept) != (1.0, 0.0)
+
+
+def _scaled_kind(header: nifti_header.Header, kind: np.dtype) -> np.dtype:
+    """Return the type of the numbers when they have been scaled as the header says."""
+    if not _is_scaled(header):
+        return kind
+    return np.dtype(np.float64 if kind == np.float64 else np.float32)
+
+
+def write(path: Path, array: NDArray, geometry: Geometry, scratch: Scratch = IN_MEMORY) -> None:
+    """Write (*S) or, in 3D, (C, *S) numbers; half precision, which NIfTI lacks, as single.
+
+    The array lies in `scratch`.
+    """
     dimensions = len(geometry.spacing)
     if array.ndim > dimensions and dimensions == 2:
         raise AutosegError(
@@ -75,10 +95,7 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
     kind = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype
     head = nifti_header.build(array.shape[::-1], kind, geometry)
     voxels = np.ascontiguousarray(array).reshape(-1)
-    pieces = (
-        voxels[start : start + PIECE].astype(kind, copy=False).view(np.uint8).data
-        for start in range(0, voxels.size, PIECE)
-    )
+    pieces = _converted(voxels, kind, scratch)
     with path.open("wb") as file:
         if not path.name.endswith(".gz"):
             file.write(head)
@@ -88,6 +105,13 @@ def write(path: Path, array: NDArray, geometry: Geometry) -> None:
         file.write(coder.compress(head))
         file.writelines(coder.compress(piece) for piece in pieces)
         file.write(coder.flush())
+
+
+def _converted(voxels: NDArray, kind: np.dtype, scratch: Scratch) -> Iterator[memoryview]:
+    """Yield the bytes of a line of voxels as numbers of a kind, piece by piece."""
+    for start in range(0, voxels.size, PIECE):
+        yield voxels[start : start + PIECE].astype(kind, copy=False).view(np.uint8).data
+        scratch.forget()
 
 
 def _read_header(path: Path, pieces: Iterator[bytes]) -> tuple[bytes, nifti_header.Header]:

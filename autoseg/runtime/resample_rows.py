@@ -65,15 +65,9 @@ def _fill(
     change: GridChange,
     operators: Sequence[Weighted | Lookup],
 ) -> None:
-    """Write a channel on the new grid to `out`, clipped to its range.
-
-    The axes that grow least come first. A coarse axis comes before the others if it shrinks.
-    """
+    """Write a channel on the new grid to `out`, clipped to its range."""
     low, high = _ranges(read, change, operators)
-    growth = [new / old for old, new in zip(change.old_shape, change.new_shape, strict=True)]
-    if change.coarse_axis is not None:
-        growth[change.coarse_axis] = 0 if growth[change.coarse_axis] < 1 else math.inf
-    order = sorted(range(out.ndim), key=growth.__getitem__)
+    order = axis_order(change)
     split = order.index(0)
     source = _Source(read, [(axis, operators[axis]) for axis in order[:split]])
     for rows in row_slices(out.shape):
@@ -82,6 +76,17 @@ def _fill(
         for axis in order[split + 1 :]:
             values = operators[axis].apply(values, axis)
         np.clip(values, low, high, out=out[rows])
+
+
+def axis_order(change: GridChange) -> list[int]:
+    """Return the axes in the order in which they are resampled.
+
+    Those that grow least come first. A coarse axis comes before the others if it shrinks.
+    """
+    growth = [new / old for old, new in zip(change.old_shape, change.new_shape, strict=True)]
+    if change.coarse_axis is not None:
+        growth[change.coarse_axis] = 0 if growth[change.coarse_axis] < 1 else math.inf
+    return sorted(range(len(growth)), key=growth.__getitem__)
 
 
 def _ranges(

@@ -6,6 +6,7 @@ prepared array.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, TypeAlias
 
@@ -57,7 +58,7 @@ def restore_rows(
     The logits come row by row, and none are held that are done with.
     """
     count, stream = _peek(stream)
-    dtype = np.uint8 if count + (decision == "regions") <= MAX_UINT8_CLASSES else np.uint16
+    dtype = _index_type(count, decision)
     decide = _painted if decision == "regions" else _largest
     labels: NDArray = np.zeros(placement.image_shape, dtype=dtype)
     box = box_of(labels, placement)
@@ -66,9 +67,8 @@ def restore_rows(
         for place, values in slabs:
             box[place] = values
         return labels, None
-    out = _certain_background((count, *placement.image_shape), np.float16, decision, scratch)
+    out = _certain_background(count, placement, np.float16, decision, scratch)
     inside = box_of(out, placement)
-    inside[0] = 0
     for place, maps in box_slabs(stream, placement, CHANCES // count, scratch):
         logits = np.stack(list(maps))
         box[place] = decide(_shifted(iter(logits), offsets), dtype, 0.0)
@@ -109,9 +109,7 @@ def add_probabilities(
     """
     count, stream = _peek(stream)
     if total is None:
-        shape = (count, *placement.image_shape)
-        total = _certain_background(shape, np.float32, decision, scratch)
-        box_of(total, placement)[0] = 0
+        total = _certain_background(count, placement, np.float32, decision, scratch)
     box = box_of(total, placement)
     found = None if labels is None else box_of(labels, placement)
     for place, maps in box_slabs(stream, placement, CHANCES // count, scratch):
@@ -139,29 +137,47 @@ def _shifted(maps: Iterator[NDArray], offsets: Sequence[float]) -> Iterator[NDAr
 
 
 def decide_labels(
-    chances: NDArray[np.floating], decision: Decision, offsets: Sequence[float] = ()
-) -> NDArray[np.uint16]:
-    """Return the winning class (*S) of probabilities (K, *S), as `restore_labels` of logits."""
-    out = np.empty(chances.shape[1:], dtype=np.uint16)
-    depth = max(1, SLAB_VOXELS // max(1, int(np.prod(out.shape[1:]))))
-    for start in range(0, len(out), depth):
-        rows = slice(start, start + depth)
-        out[rows] = _decide(iter(chances[:, rows]), decision, offsets)
+    chances: NDArray[np.floating],
+    decision: Decision,
+    offsets: Sequence[float] = (),
+    *,
+    scratch: Scratch = IN_MEMORY,
+) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Return the winning class (*S) of probabilities (K, *S), as `restore_labels` of logits.
+
+    The probabilities lie in `scratch`.
+    """
+    out: NDArray = np.empty(chances.shape[1:], dtype=_index_type(len(chances), decision))
+    for rows in slab_rows(out.shape):
+        out[rows] = _decide(iter(chances[:, rows]), out.dtype.type, decision, offsets)
+        scratch.forget()
     return out
 
 
+def slab_rows(shape: Sequence[int]) -> Iterator[slice]:
+    """Yield the parts along the first axis that (*S) is worked on in."""
+    depth = max(1, SLAB_VOXELS // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], depth):
+        yield slice(start, min(start + depth, shape[0]))
+
+
+def _index_type(num_outputs: int, decision: Decision) -> type:
+    """Return the type of class indices."""
+    return np.uint8 if num_outputs + (decision == "regions") <= MAX_UINT8_CLASSES else np.uint16
+
+
 def _decide(
-    maps: Iterator[NDArray], decision: Decision, offsets: Sequence[float]
-) -> NDArray[np.uint16]:
+    maps: Iterator[NDArray], dtype: type, decision: Decision, offsets: Sequence[float]
+) -> NDArray:
     shifts = np.asarray(offsets, dtype=np.float32)
     if decision == "regions":
         if offsets:  # a logit of at least -b is a probability of at least 1 / (1 + exp(b))
             rises = 1 / (1 + np.exp(-shifts)) - np.float32(0.5)
             maps = (values + by for values, by in zip(maps, rises, strict=True))
-        return _painted(maps, np.uint16, 0.5)
+        return _painted(maps, dtype, 0.5)
     if offsets:
         maps = (values * by for values, by in zip(maps, np.exp(shifts), strict=True))
-    return _largest(maps, np.uint16, 0.0)
+    return _largest(maps, dtype, 0.0)
 
 
 def _largest(maps: Iterator[NDArray], dtype: type, _: float) -> NDArray:
@@ -203,12 +219,16 @@ def to_probabilities(logits: NDArray[np.float32], decision: Decision) -> NDArray
 
 
 def _certain_background(
-    shape: Sequence[int], dtype: type, decision: Decision, scratch: Scratch
+    count: int, placement: Placement, dtype: type, decision: Decision, scratch: Scratch
 ) -> NDArray:
-    """Return probabilities (K, *S) where nothing is: the background's, if it has one, is 1."""
-    out = scratch.zeros(shape, dtype)
+    """Return probabilities (K, *S), 0 but for the background's, if it has one: 1 around the box."""
+    out = scratch.zeros((count, *placement.image_shape), dtype)
     if decision == "largest":
-        out[0] = 1
+        background = out[0].transpose(placement.transpose)
+        for axis, (start, stop) in enumerate(placement.box):
+            for part in (slice(None, start), slice(stop, None)):
+                background[(*(slice(None),) * axis, part)] = 1
+                scratch.forget()
     return out
 
 

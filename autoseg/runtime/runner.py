@@ -3,24 +3,25 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .cases import InputCase, Outcome, Summary, check_outputs, find_cases, name_output
+from .cases import (
+    InputCase,
+    Outcome,
+    Summary,
+    case_name,
+    check_outputs,
+    find_cases,
+    name_output,
+)
 from .errors import AutosegError
 from .governor import Governor, Memory, Room
-from .images import (
-    VOLUME_FORMATS,
-    Image,
-    file_ending,
-    is_store,
-    write_labels,
-    write_probabilities,
-)
+from .images import Image, is_store, write_labels
 from .loading import Loader, Source
 from .memory import Demand
 from .model import ACCURATE as ACCURATE
@@ -31,6 +32,7 @@ from .model import Effort as Effort
 from .model import Model as Model
 from .model import values_table
 from .prepare import Prepared
+from .probability_files import probabilities_path, write_probabilities
 from .provenance import Maker, describe_maker, record_file, refuse_foreign
 from .stream import label_rows
 from .stream_files import NoStores, Stores, label_sink
@@ -102,6 +104,42 @@ def predict_files(
     return Summary(tuple(outcomes))
 
 
+def predict_case(
+    model: Model, paths: Sequence[Path], output: Path, options: PredictOptions
+) -> Path:
+    """Predict one image as `predict_files` does, and return the file of its labels.
+
+    Parameters
+    ----------
+    paths
+        One file, or one a channel, in the model's order.
+    output
+        The label file, or a folder. What is there is replaced.
+
+    Raises
+    ------
+    AutosegError
+        The image is not one that the model takes, or needs more memory than there may be; or
+        `output` cannot be written or would replace the image.
+    """
+    options = replace(options, overwrite=True)
+    case = InputCase(case_name(paths[0], model.manifest.channel_files), tuple(paths))
+    (case,), folder = name_output([case], 0, output)
+    _, refused = check_outputs([case], folder)
+    if refused:
+        raise AutosegError(
+            found=f"{folder / case.output_name} for the labels, which is the image",
+            expected="another file",
+            fix="choose another output",
+        )
+    _make_folder(folder)
+    maker = describe_maker(model.manifest, options.effort, options.missing)
+    targets = _Targets(model, folder, options, maker)
+    for item in _read_ahead([case], targets):
+        _write_case(item, targets)
+    return targets.labels(case)
+
+
 @dataclass(frozen=True)
 class _Targets:
     """Which files a model writes for a case, and where."""
@@ -116,12 +154,8 @@ class _Targets:
         return self.output / case.output_name
 
     def beside(self, case: InputCase) -> Path:
-        """Return the file of the probabilities that belong to the labels: 2D formats hold none."""
-        target = self.labels(case)
-        ending = file_ending(target)
-        stem = target.name[: -len(ending)]
-        is_volume = self.model.manifest.dimensions == 3 and ending in VOLUME_FORMATS
-        return target.with_name(stem + ("_probabilities" + ending if is_volume else ".npz"))
+        """Return the file of the probabilities that belong to the labels."""
+        return probabilities_path(self.labels(case), self.model.manifest.dimensions)
 
     def missing(self, case: InputCase) -> list[Path]:
         """Return the files that are to be written: the labels, and what was asked besides."""
@@ -208,12 +242,7 @@ def _predict_case(item: _Ready, targets: _Targets) -> Outcome:
     case = item.source.case
     done = partial(Outcome, case.case_id)
     try:
-        image, parts = item.image.result()
-        if item.source.streams:
-            rows = label_rows(targets.model, parts, targets.options.effort, item.governor)
-            targets.write_rows(case, image.shape, rows)
-        else:
-            _predict_at_once(item, image, parts, targets)
+        _write_case(item, targets)
     except AutosegError as error:
         return done("failed", message=str(error))
     except MemoryError:
@@ -222,6 +251,16 @@ def _predict_case(item: _Ready, targets: _Targets) -> Outcome:
         LOG.exception("%s failed", case.case_id)
         return done("failed", message=f"{type(error).__name__}: {error}")
     return done("done", targets.labels(case), measures=item.governor.measures)
+
+
+def _write_case(item: _Ready, targets: _Targets) -> None:
+    """Predict and write one case."""
+    image, parts = item.image.result()
+    if item.source.streams:
+        rows = label_rows(targets.model, parts, targets.options.effort, item.governor)
+        targets.write_rows(item.source.case, image.shape, rows)
+    else:
+        _predict_at_once(item, image, parts, targets)
 
 
 def _predict_at_once(item: _Ready, image: Image, parts: list[Prepared], targets: _Targets) -> None:
@@ -238,7 +277,7 @@ def _predict_at_once(item: _Ready, image: Image, parts: list[Prepared], targets:
         write_labels(labels, result.labels, image.geometry)
         record_file(labels, targets.maker)
     if result.probabilities is not None and beside in missing:
-        write_probabilities(beside, result.probabilities, image.geometry)
+        write_probabilities(beside, result.probabilities, image.geometry, item.governor)
         record_file(beside, targets.maker)
 
 

@@ -3,7 +3,6 @@
 Letters in shapes: K classes, R rows of the first axis, S axes of the image.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -14,7 +13,7 @@ from .governor import Governor
 from .manifest import Manifest
 from .model import Effort, Model, Passes, values_table
 from .prepare import Placement, Prepared
-from .restore import MAX_UINT8_CLASSES, SLAB_VOXELS, box_of, decide_labels, decide_slabs
+from .restore import MAX_UINT8_CLASSES, box_of, decide_labels, decide_slabs, slab_rows
 from .stream_components import correct_in_place
 
 Slab: TypeAlias = tuple[tuple[slice, ...], NDArray]
@@ -69,7 +68,7 @@ def _class_rows(
     *others, _ = manifest.configurations
     if any(item.weight for item in others):
         total = passes.combine()
-        for rows in _row_slices(total.shape[1:]):
+        for rows in slab_rows(total.shape[1:]):
             yield decide_labels(total[:, rows], decision, offsets)
             governor.forget()
         return
@@ -105,17 +104,11 @@ def _in_order(slabs: Iterable[Slab], placement: Placement, dtype: type) -> Itera
 
 def _empty(shape: Sequence[int], start: int, stop: int, dtype: type) -> Iterator[NDArray]:
     """Yield background for these rows."""
-    for rows in _row_slices((stop - start, *shape[1:])):
+    for rows in slab_rows((stop - start, *shape[1:])):
         yield np.zeros((rows.stop - rows.start, *shape[1:]), dtype)
 
 
 def _read(labels: NDArray, governor: Governor) -> Iterator[NDArray]:
-    for rows in _row_slices(labels.shape):
+    for rows in slab_rows(labels.shape):
         yield labels[rows]
         governor.forget()
-
-
-def _row_slices(shape: Sequence[int]) -> Iterator[slice]:
-    depth = max(1, SLAB_VOXELS // max(1, math.prod(shape[1:])))
-    for start in range(0, shape[0], depth):
-        yield slice(start, min(start + depth, shape[0]))

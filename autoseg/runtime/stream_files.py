@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .big_pictures import open_levels
-from .images import is_store, refuse_store
+from .images import is_store, refuse_store, require_same_grid
 from .stream_prepare import Levels
 from .tiff_write import LabelTiff
 from .voxels import join_channels
 
 TIFF_ENDINGS = (".tif", ".tiff")
+WAITING_BYTES = 1 << 26
+"""Labels that wait for the rest of a store's chunks, where a row is not more."""
 
 
 class LabelSink(Protocol):
@@ -70,12 +72,15 @@ def open_case(paths: Sequence[Path], stores: Stores) -> Levels:
     Raises
     ------
     AutosegError
-        One of them is a folder that is no image, or that cannot be read.
+        One of them is a folder that is no image, or that cannot be read; or they differ in shape
+        or spacing.
     """
     found = [stores.open(path) if is_store(path) else open_levels(path) for path in paths]
     depth = min(len(levels) for levels in found)
     if len(found) == 1 or depth == 0:
         return found[0] if depth else ()
+    for path, levels in zip(paths[1:], found[1:], strict=True):
+        require_same_grid(paths[0], found[0][0], path, levels[0])
     joined = []
     for together in zip(*found, strict=False):
         if len({level.shape for level in together}) > 1:

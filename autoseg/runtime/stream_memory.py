@@ -19,8 +19,10 @@ from .prepare_blocks import SLAB_VOXELS as PASS_VALUES
 from .restore import SLAB_VOXELS
 from .row_window import PIECE_VALUES
 from .stream_components import SLAB_VOXELS as COMPONENT_SLAB
+from .stream_files import WAITING_BYTES
 from .stream_prepare import Levels, choose_level
 from .tiff_write import TILE
+from .voxels import Voxels
 
 REACH = 16
 """Voxels at each side that a spline reads; see `resample.NEGLIGIBLE`."""
@@ -43,7 +45,7 @@ def expected_stream(manifest: Manifest, levels: Levels, effort: Effort = BALANCE
         image=sum(item.raw for item in windows),
         prepared=sum(item.prepared for item in windows),
         preparing=max(item.reading for item in windows),
-        labels=(slab * 2 + min(TILE, shape[0]) * row) * label_bytes(manifest) + told,
+        labels=slab * 2 * label_bytes(manifest) + _waiting(image, label_bytes(manifest)) + told,
         telling=max(item.telling for item in shares),
         tiles=max(item.tiles for item in shares),
         sums=max(item.sums for item in shares),
@@ -51,6 +53,14 @@ def expected_stream(manifest: Manifest, levels: Levels, effort: Effort = BALANCE
         chances=voxels * num_outputs(manifest) * FLOAT if several else 0,
         components=min(max(COMPONENT_SLAB, row), voxels) * COMPONENT_BYTES if steps else 0,
     )
+
+
+def _waiting(image: Voxels, voxel_bytes: int) -> int:
+    """Return the bytes of labels that wait for the rest of a file's tiles, or a store's chunks."""
+    lines, width = math.prod(image.shape[-2:-1]), image.shape[-1]
+    row = math.prod(image.shape[1:]) * voxel_bytes
+    chunks = min(image.part_shape[0] * row, max(row, WAITING_BYTES))
+    return max(min(TILE, lines) * width * voxel_bytes, chunks)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,17 +9,17 @@ import struct
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import tiff
 from .errors import AutosegError
+from .unfinished import unfinished
 
 TILE = 512
 """Edge of a tile, pixels."""
@@ -43,7 +43,6 @@ class LabelTiff:
 
     def __init__(self, path: Path, shape: Sequence[int], dtype: np.dtype) -> None:
         self._path = path
-        self._temporary = path.with_name(f".{uuid4().hex[:12]}{path.suffix}")
         self._shape = tuple(shape)
         self._dtype = dtype
         self._big = math.prod(shape) * dtype.itemsize > CLASSIC_BYTES
@@ -55,14 +54,14 @@ class LabelTiff:
         """Where the place of the next directory is to be written."""
 
     def __enter__(self) -> Self:
-        self._file: BinaryIO
-        with telling(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._temporary.open("wb")
+        with telling(self._path), ExitStack() as opened:
+            self._temporary = opened.enter_context(unfinished(self._path))
+            self._file: BinaryIO = opened.enter_context(self._temporary.open("wb"))
             mark = b"II" if sys.byteorder == "little" else b"MM"
             small, big = struct.pack("=HI", 42, 0), struct.pack("=HHHQ", tiff.BIG, 8, 0, 0)
             self._file.write(mark + (big if self._big else small))
             self._link = self._file.tell() - (8 if self._big else 4)
+            self._opened = opened.pop_all()
         return self
 
     def add(self, rows: NDArray[np.integer]) -> None:
@@ -160,13 +159,10 @@ class LabelTiff:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            with telling(self._path):
-                self._file.close()
-                if kind is None:
-                    self._temporary.replace(self._path)
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        with telling(self._path), self._opened:
+            self._file.close()
+            if kind is None:
+                self._temporary.replace(self._path)
 
 
 def _tiles(size: int) -> int:

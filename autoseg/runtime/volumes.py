@@ -12,9 +12,13 @@ from numpy.typing import NDArray
 
 from .errors import AutosegError
 from .geometry import Extent, Geometry, Image
+from .scratch import IN_MEMORY, Scratch
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
+
+SLAB_VALUES = 1 << 22
+"""Numbers that are converted at once: arrays of 16 MiB."""
 
 
 def read(path: Path) -> Image:
@@ -45,7 +49,13 @@ def read_extent(path: Path) -> Extent:
     reader.ReadImageInformation()
     size = reader.GetSize()
     channels = reader.GetNumberOfComponents() * math.prod(size[3:])
-    return Extent(channels, size[:3][::-1], reader.GetSpacing()[:3][::-1])  # XYZ -> ZYX
+    like = sitk.Image((1,) * len(size), reader.GetPixelID())
+    return Extent(
+        channels,
+        size[:3][::-1],  # XYZ -> ZYX
+        reader.GetSpacing()[:3][::-1],
+        voxel_bytes=like.GetSizeOfPixelComponent(),
+    )
 
 
 def _geometry(path: Path, image: "sitk.Image", dimensions: int) -> Geometry:
@@ -65,16 +75,38 @@ def _geometry(path: Path, image: "sitk.Image", dimensions: int) -> Geometry:
     )
 
 
-def write(path: Path, array: NDArray, geometry: Geometry) -> None:
-    """Write (*S) or (C, *S) numbers; channels become the components of a voxel."""
+def write(path: Path, array: NDArray, geometry: Geometry, scratch: Scratch = IN_MEMORY) -> None:
+    """Write (*S) or (C, *S) numbers; channels become the components of a voxel.
+
+    Half precision, which these formats lack, is written as single. The array lies in `scratch`.
+    """
     import SimpleITK as sitk
 
     has_channels = array.ndim > len(geometry.spacing)
-    voxels = np.moveaxis(array, 0, -1) if has_channels else array  # (*S) or (*S, C)
-    image = sitk.GetImageFromArray(voxels, isVector=has_channels)
+    if has_channels and array.dtype == np.float16:
+        image = _in_single(array, scratch)
+    else:
+        voxels = np.moveaxis(array, 0, -1) if has_channels else array  # (*S) or (*S, C)
+        image = sitk.GetImageFromArray(voxels, isVector=has_channels)
     image.SetSpacing(geometry.spacing[::-1])  # ZYX -> XYZ
     if geometry.origin:
         image.SetOrigin(geometry.origin)
     if geometry.direction:
         image.SetDirection(geometry.direction)
     sitk.WriteImage(image, str(path), useCompression=True)
+
+
+def _in_single(array: NDArray[np.float16], scratch: Scratch) -> "sitk.Image":
+    """Return an image of (C, *S) numbers, filled slab by slab: no other copy is made of them."""
+    import SimpleITK as sitk
+
+    count, *shape = array.shape
+    image = sitk.Image(shape[::-1], sitk.sitkVectorFloat32, count)  # ZYX -> XYZ
+    depth = max(1, SLAB_VALUES // max(1, count * math.prod(shape[1:])))
+    for start in range(0, shape[0], depth):
+        rows = slice(start, min(start + depth, shape[0]))
+        part = np.moveaxis(array[:, rows].astype(np.float32), 0, -1)  # (*S, C)
+        voxels = sitk.GetImageFromArray(part, isVector=True)
+        image[(*(slice(None),) * (len(shape) - 1), rows)] = voxels
+        scratch.forget()
+    return image

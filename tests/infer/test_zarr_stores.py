@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from autoseg.dataset.formats.zarr_levels import open_levels
+from autoseg.dataset.formats.zarr_levels import open_levels, storage
 from autoseg.errors import AutosegError
-from autoseg.infer.zarr_stores import ZarrStores
+from autoseg.infer.zarr_stores import LabelZarr, ZarrStores
+from autoseg.pipeline.predicting import Predictor
 from autoseg.runtime.geometry import Geometry, Image
 from autoseg.runtime.model import Model
 from autoseg.runtime.recipe import Channel
@@ -180,3 +181,108 @@ def test_a_volume_that_does_not_fit_in_rows_is_refused_with_numbers(tmp_path):
     summary = predict_files(model, [image], tmp_path / "labels", options)
     assert "GB with large arrays in files" in summary.outcomes[0].message
     assert "--ram" in summary.outcomes[0].message
+
+
+def test_python_writes_the_labels_of_a_store_that_is_not_read_at_once(tmp_path, monkeypatch):
+    array = draw(SHAPE)[..., 0]
+    image = write_plain(tmp_path / "scan.zarr", array)
+    model = make_model(tmp_path / "model", channels=CT, recipe={"spacing": (1.0, 1.0, 1.0)})
+    expected = model.predict_image(Image(array[None], open_levels(image)[0].geometry)).labels
+    monkeypatch.setattr(Model, "predict_prepared", None)
+    output = Predictor(model).predict(image, output=tmp_path / "labels.zarr")
+    assert output == tmp_path / "labels.zarr"
+    np.testing.assert_array_equal(whole(output)[0], expected)
+
+
+def test_a_copy_that_has_lost_an_axis_is_left_aside(tmp_path):
+    array = draw((2, 40, 32))[None, ..., 0]
+    image = write_ome(tmp_path / "thin.ome.zarr", array, scales=(1, 2))
+    assert [level.shape for level in open_levels(image)] == [(2, 40, 32)]
+
+
+@pytest.mark.parametrize("shape", [(0, 30, 20), (4, 30, 0)], ids=str)
+def test_an_empty_array_is_named_and_the_others_are_predicted(tmp_path, shape):
+    full = write_plain(tmp_path / "a.zarr", draw((20, 24, 16))[..., 0])
+    empty = write_plain(tmp_path / "b.zarr", np.zeros(shape, np.uint8))
+    model = make_model(tmp_path / "model", channels=CT, recipe={"spacing": (1.0, 1.0, 1.0)})
+    options = PredictOptions(stores=ZarrStores())
+    summary = predict_files(model, [full, empty], tmp_path / "labels", options)
+    assert list(summary.to_dict()["done"]) == ["a"]
+    assert "at least one along every axis" in summary.to_dict()["failed"]["b"]
+
+
+def test_a_damaged_chunk_is_told_with_the_name_once(tmp_path):
+    image = write_plain(tmp_path / "a.zarr", draw((20, 24, 16))[..., 0])
+    chunk = next(path for path in (image / "c").rglob("*") if path.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:5])
+    model = make_model(tmp_path / "model", channels=CT, recipe={"spacing": (1.0, 1.0, 1.0)})
+    options = PredictOptions(stores=ZarrStores())
+    (outcome,) = predict_files(model, [image], tmp_path / "labels", options).outcomes
+    assert outcome.message.count(str(image)) == 1, outcome.message
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_labels_lie_where_their_image_lies(tmp_path, zarr_format):
+    image = write_ome(tmp_path / "a.ome.zarr", draw((30, 20))[None, ..., 0], scales=(1,))
+    group = zarr.open_group(str(image))
+    described = group.attrs["ome"]
+    steps = described["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    steps.append({"type": "translation", "translation": [0.0, 5.0, 7.0]})
+    described["multiscales"][0]["coordinateTransformations"] = [
+        {"type": "scale", "scale": [1.0, 2.0, 1.0]},
+        {"type": "translation", "translation": [0.0, 1.0, 0.0]},
+    ]
+    group.attrs["ome"] = described
+    like = replace(storage(image), zarr_format=zarr_format)
+    with LabelZarr(tmp_path / "labels.zarr", (30, 20), np.dtype("u1"), like) as sink:
+        sink.add(np.ones((30, 20), np.uint8))
+    attributes = dict(zarr.open_group(str(tmp_path / "labels.zarr")).attrs)
+    (stored,) = attributes.get("ome", attributes)["multiscales"][0]["datasets"]
+    assert stored["coordinateTransformations"] == [
+        {"type": "scale", "scale": [1.0, 0.5]},
+        {"type": "translation", "translation": [11.0, 7.0]},
+    ]
+
+
+def test_labels_that_cannot_be_finished_keep_those_before(tmp_path, monkeypatch):
+    image = write_plain(tmp_path / "a.zarr", draw((20, 16))[..., 0])
+    model = make_model(tmp_path / "model", channels=CT)
+    output = predict(model, image, tmp_path / "labels")
+    before = whole(output)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(LabelZarr, "_write", refuse)
+    options = PredictOptions(stores=ZarrStores(), overwrite=True)
+    assert predict_files(model, [image], tmp_path / "labels", options).count("failed") == 1
+    np.testing.assert_array_equal(whole(output), before)
+    assert [path.name for path in (tmp_path / "labels").glob("*a.zarr*")] == ["a.zarr"]
+
+
+def test_what_a_killed_run_left_is_taken_away_by_the_next(tmp_path):
+    image = write_plain(tmp_path / "a.zarr", draw((20, 16))[..., 0])
+    model = make_model(tmp_path / "model", channels=CT)
+    left = tmp_path / "labels" / ".a.zarr.0123abcd.part"
+    left.mkdir(parents=True)
+    (left / "chunk").write_bytes(b"half")
+    predict(model, image, tmp_path / "labels")
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("changed", ["shape", "spacing"])
+def test_channels_of_different_grids_are_refused(tmp_path, changed):
+    array = draw((40, 32))[None, ..., 0]
+    write_ome(tmp_path / "images" / "c_0000.zarr", array, scales=(1,))
+    if changed == "shape":
+        write_ome(tmp_path / "images" / "c_0001.zarr", array[:, :30], scales=(1,))
+    else:
+        write_ome(tmp_path / "images" / "c_0001.zarr", array, scales=(2,))
+        group = zarr.open_group(str(tmp_path / "images" / "c_0001.zarr"))
+        del group["0"]
+        group.create_array("0", data=array)
+    two = tuple(Channel(name=name, scheme="zscore") for name in "ab")
+    model = make_model(tmp_path / "model", channels=two, channel_files="suffix")
+    options = PredictOptions(stores=ZarrStores())
+    (outcome,) = predict_files(model, [tmp_path / "images"], tmp_path / "out", options).outcomes
+    assert f"c_0001.zarr has {changed}" in outcome.message

@@ -1,5 +1,6 @@
 """`autoseg.load(...).predict(...)`, with the graph of the runtime's tests."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -170,3 +171,73 @@ def test_the_example_of_the_docs_runs_as_a_script_without_a_main_guard(model, tm
     np.testing.assert_array_equal(
         read_labels(tmp_path / "scan_labels.nii.gz").array[0], expected(draw())
     )
+
+
+def test_labels_are_written_where_output_says(model, tmp_path):
+    path = tmp_path / "a_0000.nii.gz"
+    write_image(path, Image(draw()[None], Geometry(SPACING)))
+    predictor = autoseg.load(model, backend="onnx")
+    target = tmp_path / "chosen.nii.gz"
+    target.write_bytes(b"of another time")
+    for given in (path, str(path), [path]):
+        assert predictor.predict(given, output=target) == target
+        np.testing.assert_array_equal(read_labels(target).array[0], expected(draw()))
+    named = predictor.predict(path, probabilities=True, output=str(tmp_path / "labels"))
+    assert named == tmp_path / "labels" / "a.nii.gz"
+    assert (tmp_path / "labels" / "a_probabilities.nii.gz").exists()
+    np.testing.assert_array_equal(read_labels(named).array[0], expected(draw()))
+
+
+def test_threads_write_labels_of_their_own(model, tmp_path):
+    predictor = autoseg.load(model, backend="onnx")
+    for seed in range(4):
+        path = tmp_path / f"{seed}.nii.gz"
+        write_image(path, Image(draw(seed)[None], Geometry(SPACING)))
+
+    def predict(seed):
+        return predictor.predict(tmp_path / f"{seed}.nii.gz", output=tmp_path / "labels")
+
+    with ThreadPoolExecutor(4) as pool:
+        for seed, path in enumerate(pool.map(predict, range(4))):
+            np.testing.assert_array_equal(read_labels(path).array[0], expected(draw(seed)))
+
+
+def test_labels_that_cannot_be_written_are_told(model, tmp_path):
+    path = tmp_path / "a.nii.gz"
+    write_image(path, Image(draw()[None], Geometry(SPACING)))
+    content = path.read_bytes()
+    predictor = autoseg.load(model, backend="onnx")
+    with pytest.raises(AutosegError, match="which is the image"):
+        predictor.predict(path, output=path)
+    assert path.read_bytes() == content
+    with pytest.raises(AutosegError, match="without loss"):
+        predictor.predict(path, output=tmp_path / "a.png")
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AutosegError, match=r"a\.nii\.gz"):
+        predictor.predict(path, output=tmp_path / "labels")
+    assert not list((tmp_path / "labels").iterdir())
+    with pytest.raises(ValueError, match=r"Result\.save"):
+        predictor.predict(draw(), output=tmp_path / "labels")
+    path.write_bytes(content)
+    with pytest.raises(AutosegError, match="with large arrays in files"):
+        autoseg.load(model, backend="onnx", ram=1000).predict(path, output=tmp_path / "labels")
+
+
+def test_a_running_event_loop_as_notebooks_have_is_no_obstacle(model, tmp_path):
+    path = tmp_path / "a.nii.gz"
+    write_image(path, Image(draw()[None], Geometry(SPACING)))
+
+    async def cell():
+        predictor = autoseg.load(model, backend="onnx")
+        return predictor.predict(path).labels, predictor.predict(path, output=tmp_path / "labels")
+
+    labels, written = asyncio.run(cell())
+    np.testing.assert_array_equal(labels, read_labels(written).array[0])
+
+
+def test_a_file_that_cannot_fit_is_refused_before_it_is_read(model, tmp_path, monkeypatch):
+    path = tmp_path / "a.nii.gz"
+    write_image(path, Image(draw()[None], Geometry(SPACING)))
+    monkeypatch.delattr("autoseg.pipeline.predicting.read_image")
+    with pytest.raises(AutosegError, match="with large arrays in files"):
+        autoseg.load(model, backend="onnx", ram=1000).predict(path)

@@ -86,6 +86,7 @@ def test_labels_keep_their_voxels_and_their_place(case):
         same_geometry(read.geometry, geometry)
         extent = read_extent([path])
     assert extent.shape == labels.shape
+    assert extent.voxel_bytes == read.array.itemsize
     np.testing.assert_allclose(extent.spacing, geometry.spacing, rtol=1e-4)
 
 

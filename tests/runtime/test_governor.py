@@ -8,6 +8,7 @@ import pytest
 from autoseg.runtime import governor as governor_module
 from autoseg.runtime.errors import AutosegError
 from autoseg.runtime.governor import Governor, Memory, Room, refuse_too_large
+from autoseg.runtime.images import Geometry, write_labels
 from autoseg.runtime.manifest import Configuration, Manifest
 from autoseg.runtime.memory import expected_memory
 from autoseg.runtime.model import BALANCED
@@ -89,6 +90,33 @@ def test_probabilities_and_several_configurations_take_room_for_all_classes():
     assert expect(more).prepared == 2 * expect(one).prepared
 
 
+def test_probabilities_of_several_are_made_when_nothing_else_is_left():
+    more = manifest(3, names=("2d", "3d_fullres"))
+    without, given = expect(more), expect(more, probabilities=True)
+    assert given.halves == 3 * VOXELS * 2
+    assert given.chances == without.chances
+    assert without.peak <= given.peak < without.peak + given.halves
+
+
+def test_writing_without_pieces_is_expected_and_never_in_files(tmp_path):
+    item = manifest(5)
+    room = Room(limit=GIB, most=GIB)
+    demands = {}
+    for ending in (".nii", ".nrrd"):
+        path = tmp_path / f"a{ending}"
+        write_labels(path, np.zeros((40, 100, 100), np.uint8), Geometry((1.0, 1.0, 1.0)))
+        for asked in (False, True):
+            memory = Memory(item, room, BALANCED, probabilities=asked)
+            demands[ending, asked] = memory.demand([path])
+    assert demands[".nrrd", False] == demands[".nii", False]
+    assert demands[".nrrd", True].writing == 5 * 40 * 100 * 100 * 4 * 2
+    assert demands[".nii", True].writing == 0
+    large = replace(demands[".nrrd", True], writing=GIB)
+    assert large.peak > large.least > GIB
+    with pytest.raises(AutosegError, match=r"writing probabilities 1\.07"):
+        refuse_too_large(large, room, 0)
+
+
 def test_post_processing_and_another_grid_are_counted():
     item = manifest(3)
     steps = replace(item, postprocessing=(KeepLargest(classes=(1,)),))
@@ -105,11 +133,33 @@ def test_a_first_stage_takes_its_labels_on_both_grids_and_tiles_with_more_channe
     cascade = replace(alone, configurations=(first, second))
     one, both = expect(alone), expect(cascade)
     assert both.chances == one.chances == 0
-    assert both.labels == 2 * VOXELS
+    assert both.labels == VOXELS  # those of the first are gone before the second's are made
     assert both.prepared == 2 * one.prepared + VOXELS
     patch = 48 * 160 * 160
     assert both.tiles - one.tiles == (2 * 2 + 19) * patch * 4
     assert both.around > one.around
+
+
+def test_what_is_not_prepared_yet_or_predicted_already_takes_nothing():
+    low, full = (
+        replace(manifest(20, spacing=spacing).configurations[0], name=name, weight=weight)
+        for name, spacing, weight in (("low", (2.0, 2.0, 2.0), 0.0), ("full", (1.0, 1.0, 1.0), 1.0))
+    )
+    full = replace(full, previous="low")
+    alone, cascade = (
+        expect(replace(manifest(20), configurations=items)) for items in ((low,), (low, full))
+    )
+    assert cascade.prepared > 5 * alone.prepared
+    assert cascade.reading < alone.reading + cascade.prepared
+    assert cascade.reading == max(alone.reading, cascade.image + cascade.prepared)
+    assert cascade.apart >= alone.prepared  # gone when the second stage runs
+    assert cascade.least <= cascade.peak
+
+
+def test_a_coarse_grid_takes_the_rows_that_are_read_and_the_narrower_ones_made_of_them():
+    coarse = expect(manifest(3, spacing=(2.0, 2.5, 2.5)))
+    read = coarse.preparing / (VOXELS * 4)
+    assert 1 < read < 1.5  # all rows at once, and these with one axis resampled
 
 
 def test_an_image_that_cannot_fit_is_refused_with_numbers():

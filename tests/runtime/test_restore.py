@@ -3,8 +3,17 @@ import pytest
 from scipy import ndimage
 
 from autoseg.runtime import restore
+from autoseg.runtime.governor import Governor, Room
 from autoseg.runtime.prepare import Placement
-from autoseg.runtime.restore import decide_labels, restore_labels, restore_probabilities
+from autoseg.runtime.processors import resident_bytes
+from autoseg.runtime.restore import (
+    add_probabilities,
+    decide_labels,
+    restore_labels,
+    restore_probabilities,
+    restore_rows,
+)
+from autoseg.runtime.sums import Rows
 
 
 def placement(**changes):
@@ -158,3 +167,26 @@ def test_offsets_move_the_threshold_of_each_region():
     assert restore_labels(logits, place, "regions", (1.0, -0.3)).tolist() == [[1, 1, 1]]
     chances = restore_probabilities(logits, place, "regions")
     assert decide_labels(chances, "regions", (1.0, -0.3)).tolist() == [[1, 1, 1]]
+
+
+def test_probabilities_in_a_file_do_not_stay_in_memory(tmp_path):
+    scratch = Governor(Room(limit=0, most=0, folder=tmp_path), 0, 0)
+    chances = scratch.zeros((8, 32, 256, 256), np.float32)  # 64 MiB
+    before, _ = resident_bytes()
+    labels = decide_labels(chances, "largest", scratch=scratch)
+    assert labels.dtype == np.uint8
+    assert resident_bytes()[0] - before < 16 << 20
+
+
+@pytest.mark.parametrize("kind", ["given out", "added"])
+def test_around_the_box_background_is_certain(kind):
+    place = placement(box=((4, 9), (3, 40), (0, 30)), prepared_shape=(5, 12, 30))
+    rows = [Rows(0, np.zeros((2, *place.prepared_shape), np.float32))]
+    if kind == "added":
+        out = add_probabilities(None, rows, place, "largest", weight=1.0)
+    else:
+        _, out = restore_rows(rows, place, probabilities=True)
+    assert out is not None
+    expected = np.ones(place.image_shape)
+    expected.transpose(place.transpose)[4:9, 3:40, :30] = 0.5
+    np.testing.assert_array_equal(out, [expected, 1 - expected])

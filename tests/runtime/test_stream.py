@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from autoseg.runtime import loading, restore, row_window, stream, stream_components, tiff_write
+from autoseg.runtime import loading, restore, row_window, stream_components, tiff_write
 from autoseg.runtime.big_pictures import open_levels
 from autoseg.runtime.images import read_extent, read_image, read_labels
 from autoseg.runtime.model import Model
@@ -21,7 +21,6 @@ def small_pieces(monkeypatch):
     """Small images go the way of large ones, in several pieces."""
     monkeypatch.setattr(row_window, "PIECE_VALUES", 5000)
     monkeypatch.setattr(restore, "SLAB_VOXELS", 700)
-    monkeypatch.setattr(stream, "SLAB_VOXELS", 700)
     monkeypatch.setattr(stream_components, "SLAB_VOXELS", 900)
     monkeypatch.setattr(tiff_write, "TILE", 32)
 

@@ -1,6 +1,7 @@
 """The memory of images that are predicted row by row, known beforehand."""
 
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from autoseg.runtime.geometry import Geometry, Image
 from autoseg.runtime.governor import Governor, Room
 from autoseg.runtime.memory import ALLOCATOR, expected_memory
 from autoseg.runtime.model import BALANCED
-from autoseg.runtime.recipe import KeepLargest
+from autoseg.runtime.recipe import Channel, KeepLargest
 from autoseg.runtime.stream import label_rows
 from autoseg.runtime.stream_memory import expected_stream
 from autoseg.runtime.stream_prepare import open_parts
@@ -59,6 +60,23 @@ def test_a_higher_picture_takes_no_more(tmp_path):
     )
     assert low == high
     assert high.peak < expected_memory(manifest, (50_000, 20_000), (1.0, 1.0)).peak / 10
+
+
+def test_a_longer_volume_takes_no_more(tmp_path):
+    grey, recipe = (Channel(name="grey", scheme="zscore"),), {"spacing": (1.0, 1.0, 1.0)}
+    manifest = make_model(tmp_path / "model", channels=grey, recipe=recipe).manifest
+    image = replace(
+        make_voxels((1, 1)),
+        num_channels=1,
+        geometry=Geometry((1.0, 1.0, 1.0)),
+        part_shape=(8, 64, 64),
+    )
+    short, long = (
+        expected_stream(manifest, (replace(image, shape=(size, 2000, 2000)),))
+        for size in (200, 2000)
+    )
+    assert short == long
+    assert long.labels < 32 * 2000 * 2000
 
 
 def test_a_wider_picture_takes_more(tmp_path):

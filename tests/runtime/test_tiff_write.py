@@ -1,5 +1,8 @@
 """Label files written row by row, read by another program's library."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -53,3 +56,22 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
         LabelTiff(path, (4, 4), np.dtype("u1")),
     ):
         pass
+
+
+def test_a_disk_that_is_full_from_the_start_keeps_nothing(tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, *_: object) -> int:
+            raise OSError(28, "No space left on device")
+
+    opened = Path.open
+    monkeypatch.setattr(
+        Path,
+        "open",
+        lambda self, mode: Full() if self.suffix == ".tif" else opened(self, mode),
+    )
+    with (
+        pytest.raises(AutosegError, match="No space left on device"),
+        LabelTiff(tmp_path / "labels.tif", (4, 4), np.dtype("u1")),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

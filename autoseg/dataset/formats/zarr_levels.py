@@ -39,6 +39,8 @@ class _Axis:
     step: float
     """In `unit`."""
     unit: str | None
+    start: float = 0.0
+    """Where the first voxel lies, in `unit`."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +75,28 @@ class Storage:
     """Spatial axes as OME-Zarr describes them: name, type, and unit where there is one."""
     scale: tuple[float, ...]
     """Distance of voxels along them, in their units."""
+    start: tuple[float, ...]
+    """Where the first voxel lies along them."""
     chunks: tuple[int, ...]
 
 
 def open_levels(path: Path) -> tuple[Voxels, ...]:
     """Return an image and its smaller copies, whose chunks are read when they are needed.
 
-    A copy's spacing is that of the same length with fewer voxels.
+    A copy's spacing is that of the same length with fewer voxels. Copies that have lost an axis
+    (two slices that became one) or channels are left aside.
 
     Raises
     ------
     AutosegError
-        It is missing, unreadable, or has several time points.
+        It is missing, unreadable, empty, or has several time points.
     """
     first, *others = (_as_voxels(path, level) for level in _open_all(path))
     geometry = first.geometry
     copies = []
     for item in others:
+        if (item.num_channels, len(item.shape)) != (first.num_channels, len(first.shape)):
+            continue
         sizes = zip(geometry.spacing, first.shape, item.shape, strict=True)
         spacing = tuple(step * old / new for step, old, new in sizes)
         copies.append(replace(item, geometry=replace(geometry, spacing=spacing)))
@@ -108,6 +115,7 @@ def storage(path: Path) -> Storage:
             for axis in axes
         ),
         scale=tuple(axis.step for axis in axes),
+        start=tuple(axis.start for axis in axes),
         chunks=tuple(level.array.chunks[index] for index in level.space),
     )
 
@@ -156,12 +164,6 @@ def _read_box(path: Path, level: _Level, box: Box) -> NDArray:
         array = np.asarray(level.array[index])
     except Exception as error:  # whatever a codec raises
         raise _unreadable(path, error) from error
-    if array.dtype.kind not in "iufb" or array.size == 0:
-        raise AutosegError(
-            found=f"{path}: an array of type {array.dtype} and shape {array.shape}",
-            expected="real numbers, at least one along every axis",
-            fix="export the array again",
-        )
     if level.channel_axis is None:
         array = array[None]  # (1, *S)
     else:
@@ -202,7 +204,7 @@ def _open_all(path: Path) -> tuple[_Level, ...]:
     Raises
     ------
     AutosegError
-        There is none, its metadata make no sense, or it has several time points.
+        There is none, its metadata make no sense, or it is empty or has several time points.
     """
     zarr = load_package("zarr", "zarr")
     try:
@@ -217,6 +219,12 @@ def _open_all(path: Path) -> tuple[_Level, ...]:
 
 def _require_image(path: Path, level: _Level) -> None:
     """Refuse what is no image of one time point."""
+    if level.array.dtype.kind not in "iufb" or 0 in level.array.shape:
+        raise AutosegError(
+            found=f"{path}: an array of type {level.array.dtype} and shape {level.array.shape}",
+            expected="real numbers, at least one along every axis",
+            fix="export the array again",
+        )
     shape, kinds = level.array.shape, [axis.kind for axis in level.axes]
     times = [n for n, kind in zip(shape, kinds, strict=False) if kind == "time"]
     is_fine = len(kinds) == len(shape) and all(n == 1 for n in times)
@@ -233,7 +241,7 @@ def _plain_level(array: Any) -> _Level:  # noqa: ANN401
     names = getattr(array.metadata, "dimension_names", None) or ()
     is_named = len(names) == array.ndim and set(names) <= set("tczyx")
     axes = names if is_named else AXES.get(array.ndim, "")
-    return _Level(array, _axes(list(axes), [1.0] * array.ndim))
+    return _Level(array, _axes(list(axes), [1.0] * array.ndim, [0.0] * array.ndim))
 
 
 def _group_levels(group: Any) -> tuple[_Level, ...]:  # noqa: ANN401
@@ -251,16 +259,20 @@ def _group_levels(group: Any) -> tuple[_Level, ...]:  # noqa: ANN401
 
 def _ome_level(group: Any, image: dict, dataset: dict) -> _Level:  # noqa: ANN401
     array = group[dataset["path"]]
-    scale = np.ones(array.ndim)
+    scale, start = np.ones(array.ndim), np.zeros(array.ndim)
     for item in (dataset, image):
         for step in item.get("coordinateTransformations", ()):
             if step["type"] == "scale":
-                scale = scale * step["scale"]
-    axes = _axes(image.get("axes") or list("tczyx"), scale.tolist())
+                scale, start = scale * step["scale"], start * step["scale"]
+            elif "translation" in step:
+                start = start + step["translation"]
+    axes = _axes(image.get("axes") or list("tczyx"), scale.tolist(), start.tolist())
     return _Level(array, axes, is_ome=True)
 
 
-def _axes(axes: Sequence[str | dict], scale: Sequence[float]) -> tuple[_Axis, ...]:
+def _axes(
+    axes: Sequence[str | dict], scale: Sequence[float], start: Sequence[float]
+) -> tuple[_Axis, ...]:
     """Return the axes of an image: names alone, or OME-Zarr's objects with name, type and unit."""
     entries = [{"name": axis} if isinstance(axis, str) else axis for axis in axes]
     kinds = {"t": "time", "c": "channel"}
@@ -270,8 +282,9 @@ def _axes(axes: Sequence[str | dict], scale: Sequence[float]) -> tuple[_Axis, ..
             kinds.get(entry["name"], entry.get("type", "space")),
             float(step),
             entry.get("unit"),
+            float(first),
         )
-        for entry, step in zip(entries, scale, strict=False)
+        for entry, step, first in zip(entries, scale, start, strict=False)
     )
 
 
