@@ -169,6 +169,14 @@ class Workspace:
         """Return the folder of a configuration's prepared cases."""
         return self.root / "preprocessed" / configuration
 
+    def previous_labels(self, configuration: str) -> Path:
+        """Return the folder of what a configuration's previous stage found, prepared for it."""
+        return self.preprocessed(configuration) / "previous"
+
+    def superseded_fold(self, configuration: str, fold: str) -> Path:
+        """Return a new folder for a fold that is no longer current."""
+        return self.superseded / f"{configuration}-fold_{fold}-{uuid4().hex[:4]}"
+
     def fold(self, configuration: str, fold: str) -> "FoldFolder":
         """Return the paths of one fold; `fold` is an index as text, or "all"."""
         return FoldFolder(self.training / configuration / f"fold_{fold}")

@@ -138,6 +138,7 @@ def run_case(name: str, num_threads: int) -> dict[str, float]:
     import torch
 
     from autoseg.runtime.recipe import Labels
+    from autoseg.train.kept_cases import KeptCases
     from autoseg.train.learner import build_learner, build_loss
     from autoseg.train.loop import train
     from autoseg.train.probe import num_workers, usual_execution
@@ -149,13 +150,12 @@ def run_case(name: str, num_threads: int) -> dict[str, float]:
     execution = usual_execution("cpu")
     with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
         batches = Batches(
-            write_case(Path(folder), item),
+            KeptCases(write_case(Path(folder), item), 10**9),
             ("case",),
             item,
             labels=Labels(names=classes, values=tuple(range(len(classes)))),
             seed=0,
             fold="0",
-            cache_bytes=10**9,
         )
         before_bytes = resident("VmRSS")
         count = WARMUP + TIMED_STEPS

@@ -24,6 +24,7 @@ from autoseg.plan.augmentation import nnunet_augmentation
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.plans import small_configuration
 from autoseg.train.device_batches import DeviceBatches, PackedBatch
+from autoseg.train.kept_cases import KeptCases
 from autoseg.train.residents import Residents
 from autoseg.train.sampling import Batches
 
@@ -113,13 +114,12 @@ def make_batches(
     num_channels = next(iter(cases.cases.values())).shape[0]
     recipe = replace(item.recipe, channels=item.recipe.channels * num_channels)
     return Batches(
-        cases,
+        KeptCases(cases, 0),
         sorted(cases.cases),
         item.revised(recipe=recipe, training=training),
         labels=LABELS,
         seed=0,
         fold="0",
-        cache_bytes=0,
     )
 
 

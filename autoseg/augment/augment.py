@@ -1,5 +1,8 @@
 """All random changes of one training patch: drawn once, before anything is read, then applied.
 
+Labels may come with what the previous stage of a cascade found: (2, *S), the labels first. Both are
+moved alike.
+
 Letters in shapes: C channels, S axes of the source box, P axes of the patch.
 """
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from autoseg.augment.channels import draw_missing
 from autoseg.augment.intensity import Transform, draw_intensity
 from autoseg.augment.mixing import Donor, Mix, draw_mixes
+from autoseg.augment.previous import LabelChange, draw_label_changes
 from autoseg.augment.sides import SideMirror, draw_side_mirrors
 from autoseg.augment.spatial import Box, Warp, draw_warp
 from autoseg.plan.plan import AugmentationPlan
@@ -33,6 +37,8 @@ class Augmentation:
     """Axes that are reversed at the end, too, and the classes that this swaps."""
     missing: tuple[int, ...] = ()
     """Channels that are NaN at the end: absent."""
+    previous: tuple[LabelChange, ...] = ()
+    """What happens before all else to the labels of a previous stage."""
 
     @property
     def mirrored_axes(self) -> tuple[int, ...]:
@@ -54,10 +60,12 @@ class Augmentation:
     ) -> tuple[NDArray[np.float32], NDArray]:
         """Return the image (C, *P) and the labels (*P) of the patch, mirrored views included.
 
+        Of labels (2, *S) all become labels (2, *P).
+
         Parameters
         ----------
         image, labels
-            (C, *S) and (*S), contiguous, of the source box. May be changed.
+            (C, *S) and (*S) or (2, *S), contiguous, of the source box. May be changed.
         patch_size
             (*P).
         masked_channels
@@ -65,6 +73,7 @@ class Augmentation:
         donors
             One for each of `mixes`; None leaves it out: no other case has what it wants.
         """
+        self.change_previous(labels)
         image, labels = self.warp.apply(image, labels, patch_size)
         for mix, donor in zip(self.mixes, donors, strict=True):
             if donor is not None:
@@ -80,6 +89,11 @@ class Augmentation:
         flipped = tuple(axis - len(patch_size) for axis in self.mirrored_axes)
         return np.flip(image, flipped), np.flip(labels, flipped)
 
+    def change_previous(self, labels: NDArray) -> None:
+        """Change what a previous stage found, the second of labels (2, *S), in place."""
+        for change in self.previous:
+            change.apply(labels[1])
+
 
 @final
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ class Sample:
     image: NDArray[np.float32]
     """(C, *S)."""
     labels: NDArray
-    """(*S)."""
+    """(*S), or (2, *S) with what a previous stage found."""
     donors: tuple[Donor | None, ...] = ()
     """One for each of the augmentation's `mixes`."""
 
@@ -112,7 +126,8 @@ def draw_augmentation(
     mirror_axes
         Axes along which mirrored patches are as plausible.
     num_classes
-        The background included; objects of the others may be pasted.
+        The background included; objects of the others may be pasted, and labels of a previous stage
+        changed.
     """
     return Augmentation(
         warp=draw_warp(rng, plan, shape[1:]),
@@ -121,4 +136,5 @@ def draw_augmentation(
         mixes=draw_mixes(rng, plan, shape[1:], num_classes),
         sides=draw_side_mirrors(rng, plan),
         missing=draw_missing(rng, plan, shape[0]),
+        previous=draw_label_changes(rng, plan, num_classes),
     )

@@ -45,7 +45,7 @@ class Packed:
     """(n,) float32, images of the samples that are not cut on the device, then of all pieces of
     donors, one after another."""
     labels: Tensor
-    """(n,) int16, in the same order."""
+    """(n,) int16, in the same order; those of a previous stage after the sample's own."""
     masks: Tensor
     """(n,) bool, of the pieces."""
     shapes: tuple[tuple[int, ...], ...]
@@ -58,9 +58,13 @@ class Packed:
     """To which sample each piece belongs, and where in its patch."""
     patch_size: tuple[int, ...]
     masked_channels: tuple[int, ...]
+    stages: tuple[int, ...] = ()
+    """(2,) where the labels (2, *S) of each sample come with what a previous stage found."""
 
     def apply(self, send: Send) -> tuple[Tensor, Tensor]:
         """Return images (B, C, *P) float32 and labels (B, *P) int16, changed on a device.
+
+        With those of a previous stage, labels (B, 2, *P).
 
         Parameters
         ----------
@@ -82,17 +86,17 @@ class Packed:
         """Return images and labels, warped, with what they take of donors."""
         sent, known = send(self.voxels), send(self.labels)
         packed = iter(
-            (voxels.view(shape), labels.view(shape[1:]))
+            (voxels.view(shape), labels.view(*self.stages, *shape[1:]))
             for voxels, labels, shape in zip(
                 sent.split([_size(shape) for shape in self.shapes]),
-                known.split([_size(shape[1:]) for shape in self.shapes]),
+                known.split([_size((*self.stages, *shape[1:])) for shape in self.shapes]),
                 self.shapes,
                 strict=True,
             )
         )
         sources = [next(packed) if cut is None else cut.apply(send) for cut in self.cuts]
         images = sent.new_empty((len(sources), len(sources[0][0]), *self.patch_size))
-        labels = known.new_empty((len(sources), *self.patch_size))
+        labels = known.new_empty((len(sources), *self.stages, *self.patch_size))
         for index, (warp, (image, mask)) in enumerate(zip(self.warps, sources, strict=True)):
             if warp is not None:
                 image, mask = warp.sent(send).apply(image, mask)
@@ -108,11 +112,11 @@ class Packed:
         send: Send,
     ) -> None:
         """Put each piece into its patch."""
-        sizes = [labels.numel() for _, labels in donors]
+        sizes = [image[0].numel() for image, _ in donors]
         masks = send(self.masks).split(sizes) if donors else ()
         for (index, box), (image, known), flat in zip(self.pieces, donors, masks, strict=True):
-            mask = flat.view(known.shape)
-            target, target_labels = images[index][(slice(None), *box)], labels[index][box]
+            mask = flat.view(image.shape[1:])
+            target, target_labels = images[index][(..., *box)], labels[index][(..., *box)]
             target.copy_(torch.where(mask, image, target))
             target_labels.copy_(torch.where(mask, known, target_labels))
 
@@ -129,7 +133,7 @@ def pack(
     Parameters
     ----------
     samples
-        Drawn, and read where the device does not cut them.
+        Drawn, and read where the device does not cut them. Labels of a previous stage are changed.
     patch_size
         (*P).
     masked_channels
@@ -144,6 +148,8 @@ def pack(
         if donor is not None
     ]
     read = [item for item in samples if isinstance(item, Sample)]
+    for item in read:
+        item.augmentation.change_previous(item.labels)
     parts = [*read, *(piece for _, piece in pieces)]
     return Packed(
         voxels=_joined([part.image for part in parts], torch.float32, kind),
@@ -156,17 +162,18 @@ def pack(
         pieces=tuple((index, piece.box) for index, piece in pieces),
         patch_size=tuple(patch_size),
         masked_channels=tuple(masked_channels),
+        stages=read[0].labels.shape[: read[0].labels.ndim - len(patch_size)] if read else (),
     )
 
 
 def _swap_and_mirror(drawn: Augmentation, image: Tensor, labels: Tensor) -> None:
-    """Reverse the drawn axes of an image (C, *P) and its labels (*P), and swap paired classes."""
+    """Reverse the drawn axes of an image (C, *P) and its labels, and swap paired classes."""
     for side in drawn.sides:
         before = labels.clone()
         for first, second in side.pairs:
             labels.masked_fill_(before == first, second)
             labels.masked_fill_(before == second, first)
-    axes = [axis - labels.ndim for axis in drawn.mirrored_axes]
+    axes = [axis - (image.ndim - 1) for axis in drawn.mirrored_axes]
     if axes:
         image.copy_(image.flip(axes))
         labels.copy_(labels.flip(axes))
@@ -186,7 +193,7 @@ def _joined(arrays: Sequence[NDArray], dtype: torch.dtype, kind: str) -> Tensor:
 
 def _mask(piece: Piece) -> NDArray[np.bool_]:
     """Return the voxels (*box) that a piece takes."""
-    return np.ones(piece.labels.shape, np.bool_) if piece.mask is None else piece.mask
+    return np.ones(piece.image.shape[1:], np.bool_) if piece.mask is None else piece.mask
 
 
 def _size(shape: Sequence[int]) -> int:

@@ -21,7 +21,12 @@ class Donor:
     image: NDArray[np.float32]
     """(C, *P)."""
     labels: NDArray
-    """(*P)."""
+    """(*P), or (2, *P) with what a previous stage found."""
+
+    @property
+    def truth(self) -> NDArray:
+        """The labels (*P) alone."""
+        return self.labels if self.labels.ndim < self.image.ndim else self.labels[0]
 
 
 @final
@@ -34,15 +39,15 @@ class Piece:
     image: NDArray[np.float32]
     """(C, *box)."""
     labels: NDArray
-    """(*box)."""
+    """(*box), or (2, *box)."""
     mask: NDArray[np.bool_] | None = None
     """(*box), the voxels that are taken; None: all."""
 
     def paste(self, image: NDArray[np.float32], labels: NDArray) -> None:
-        """Change an image (C, *P) and its labels (*P) in place."""
+        """Change an image (C, *P) and its labels (*P) or (2, *P) in place."""
         where = True if self.mask is None else self.mask
-        np.copyto(image[(slice(None), *self.box)], self.image, where=where)
-        np.copyto(labels[self.box], self.labels, where=where)
+        np.copyto(image[(..., *self.box)], self.image, where=where)
+        np.copyto(labels[(..., *self.box)], self.labels, where=where)
 
 
 class Mix(Protocol):
@@ -70,7 +75,7 @@ class CutMix:
     def cut(self, donor: Donor) -> Piece:
         """Return what a patch takes of a donor."""
         box = tuple(slice(low, high) for low, high in self.box)
-        return Piece(box, donor.image[(slice(None), *box)], donor.labels[box])
+        return Piece(box, donor.image[(..., *box)], donor.labels[(..., *box)])
 
 
 @final
@@ -82,7 +87,7 @@ class CopyPaste:
 
     def cut(self, donor: Donor) -> Piece:
         """Return what a patch takes of a donor."""
-        mask = nearest_object(donor.labels, self.wanted)
+        mask = nearest_object(donor.truth, self.wanted)
         box = tuple(slice(0, n) for n in mask.shape)
         return Piece(box, donor.image, donor.labels, mask)
 

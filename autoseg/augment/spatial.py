@@ -62,7 +62,7 @@ class Warp:
         Parameters
         ----------
         image, labels
-            (C, *L, *S) and (*L, *S), contiguous.
+            (C, *L, *S) and (*L, *S), contiguous; of several labels each is read alike.
         patch_size
             All axes, the unchanged ones included.
         """

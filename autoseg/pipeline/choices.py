@@ -7,8 +7,10 @@ from typing import Literal
 
 from autoseg.dataset.dataset import Dataset
 from autoseg.dataset.split_files import read_splits
-from autoseg.dataset.splits import Split
+from autoseg.dataset.splits import Split, Splits
 from autoseg.errors import TrainingError, nearest
+from autoseg.pipeline.sharing import trained_folds
+from autoseg.pipeline.stages import held_out, never_held_out, unfinished
 from autoseg.plan.plan import Plan
 from autoseg.record import Record
 from autoseg.workspace import Workspace, write_text
@@ -30,6 +32,8 @@ class TrainOptions:
     folds: tuple[str, ...] | None = None
     """Indices as text, or ("all",)."""
     num_workers: int = 1
+    devices_per_fold: int = 1
+    """Processes, each with a GPU where there are any, that train one fold together."""
     address: str | None = None
     images: bool | None = None
     """Whether the report shows pictures of cases; None: as it was last asked for."""
@@ -60,7 +64,16 @@ class FoldChoice:
 
 
 def choose_folds(plan: Plan, dataset: Dataset, options: TrainOptions) -> list[FoldChoice]:
-    """Return the folds that are asked for, or all folds of what the plan trains by default."""
+    """Return the folds that are asked for, or all folds of what the plan trains by default.
+
+    Second stages that nobody names are left out where the first is not trained on all folds, and
+    will not be now.
+
+    Raises
+    ------
+    TrainingError
+        An unknown configuration or fold, or a second stage that is named without all of the first.
+    """
     splits = read_splits(options.workspace.splits, dataset.cases)
     names = options.configurations or tuple(
         item.name for item in plan.configurations if item.train_by_default
@@ -69,11 +82,48 @@ def choose_folds(plan: Plan, dataset: Dataset, options: TrainOptions) -> list[Fo
     for name in names:
         check_configuration(plan, name)
     wanted = {fold: _split_of(fold, splits, dataset) for fold in map(_fold_name, folds)}
-    return [
+    choices = [
         FoldChoice(name, fold, split)
         for name in dict.fromkeys(names)
         for fold, split in wanted.items()
     ]
+    problems = {
+        name: problem
+        for name in dict.fromkeys(names)
+        if (problem := _stage_problem(plan, options.workspace, name, choices, splits)) is not None
+    }
+    if problems and options.configurations is not None:
+        raise next(iter(problems.values()))
+    return [choice for choice in choices if choice.configuration not in problems]
+
+
+def _stage_problem(
+    plan: Plan,
+    workspace: Workspace,
+    name: str,
+    choices: Sequence[FoldChoice],
+    splits: Splits,
+) -> TrainingError | None:
+    """Return why a configuration cannot follow its previous stage; None if it can, or has none."""
+    previous = plan.configuration(name).previous_stage
+    if previous is None:
+        return None
+    asked = {(choice.configuration, choice.fold) for choice in choices}
+    cases = {
+        case_id: None
+        for choice in choices
+        if choice.configuration == name
+        for case_id in (*choice.split.train, *choice.split.val)
+    }
+    holders = held_out(splits)
+    seen = [case_id for case_id in cases if case_id not in holders]
+    if seen:
+        return never_held_out(name, previous, seen)
+    there = {*trained_folds(workspace, plan), *asked}
+    missing = [
+        fold for fold in sorted(set(holders.values()), key=int) if (previous, fold) not in there
+    ]
+    return unfinished(name, previous, missing) if missing else None
 
 
 def keep_images(workspace: Workspace, *, asked: bool | None) -> bool:
@@ -102,19 +152,13 @@ def check_verification_case(dataset: Dataset, choice: str) -> None:
 
 
 def check_configuration(plan: Plan, name: str) -> None:
-    """Refuse a configuration that is not in the plan, or that cannot be trained."""
+    """Refuse a configuration that is not in the plan."""
     known = [item.name for item in plan.configurations]
     if name not in known:
         raise TrainingError(
             found=f"configuration {name!r}",
             expected=f"one of the planned configurations: {', '.join(known)}",
             fix="correct the name of the configuration",
-        )
-    if plan.configuration(name).previous_stage is not None:
-        raise TrainingError(
-            found=f"configuration {name!r}, which continues from another one's predictions",
-            expected="a configuration that trains on images alone; cascades cannot be trained yet",
-            fix="train 3d_fullres or 3d_lowres",
         )
 
 

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.errors import DatasetError, PlanError
-from autoseg.pipeline.choices import ALL, FoldChoice, TrainOptions, choose_folds
+from autoseg.pipeline.choices import (
+    ALL,
+    FoldChoice,
+    TrainOptions,
+    check_configuration,
+    choose_folds,
+)
 from autoseg.pipeline.run_record import ActiveTime, load_run
 from autoseg.pipeline.training import OnEvent, ShouldStop, prepare_cases
 from autoseg.plan.budget import preferred_order
@@ -80,6 +86,7 @@ def pretrain(
     """
     workspace = options.workspace
     plan, dataset = load_plan(workspace.plan), Dataset.load(workspace.dataset)
+    _refuse_second_stage(plan, options.configuration)
     choice = _choose(plan, dataset, options)
     _refuse_backbone(plan, choice.configuration)
     further = None if options.images is None else unlabelled(dataset, options.images)
@@ -132,6 +139,20 @@ def _choose(plan: Plan, dataset: Dataset, options: PretrainOptions) -> FoldChoic
         (item.configuration, item.fold): item for item in choose_folds(plan, dataset, wanted)
     }
     return choices[preferred_order(plan, tuple(choices))[0]]
+
+
+def _refuse_second_stage(plan: Plan, name: str | None) -> None:
+    """Refuse a network that sees more than images."""
+    if name is None:
+        return
+    check_configuration(plan, name)
+    previous = plan.configuration(name).previous_stage
+    if previous is not None:
+        raise PlanError(
+            found=f"{name}, which sees what {previous} finds as further channels",
+            expected="a configuration that sees images alone",
+            fix=f"pretrain {previous}",
+        )
 
 
 def _refuse_backbone(plan: Plan, name: str) -> None:

@@ -18,6 +18,8 @@ CACHE_BYTES = 1 << 28
 def preview_augmentation(dataset: Dataset, plan: Plan, workspace: Workspace) -> tuple[Path, ...]:
     """Write a contact sheet for each configuration that is trained by default; return the files.
 
+    Not for second stages: what the first one finds is not known yet.
+
     The first training cases are prepared for it where they are not yet, and read and changed by
     the code that training runs.
 
@@ -29,7 +31,11 @@ def preview_augmentation(dataset: Dataset, plan: Plan, workspace: Workspace) -> 
     from autoseg.preprocess.preprocess import preprocess
 
     few = dataset.revised(cases=dataset.training_cases[:NUM_CASES])
-    names = [item.name for item in plan.configurations if item.train_by_default]
+    names = [
+        item.name
+        for item in plan.configurations
+        if item.train_by_default and item.previous_stage is None
+    ]
     preprocess(few, plan, workspace, names, num_workers=1, on_case=lambda *_: None)
     return tuple(_write(few, plan, workspace, name) for name in names)
 
@@ -37,6 +43,7 @@ def preview_augmentation(dataset: Dataset, plan: Plan, workspace: Workspace) -> 
 def _write(dataset: Dataset, plan: Plan, workspace: Workspace, name: str) -> Path:
     """Write the contact sheet of one configuration."""
     from autoseg.preprocess.store import CaseStore
+    from autoseg.train.kept_cases import KeptCases
     from autoseg.train.sampling import Batches
 
     store = CaseStore(workspace.preprocessed(name))
@@ -44,13 +51,12 @@ def _write(dataset: Dataset, plan: Plan, workspace: Workspace, name: str) -> Pat
 
     def patches(item: ConfigurationPlan, step: int) -> tuple[NDArray[np.float32], NDArray]:
         batches = Batches(
-            store,
+            KeptCases(store, CACHE_BYTES),
             case_ids,
             item,
             labels=plan.labels,
             seed=plan.seed,
             fold="preview",
-            cache_bytes=CACHE_BYTES,
         )
         batch = batches.batch(step)
         return batch.images[0].numpy(), batch.labels[0].numpy()

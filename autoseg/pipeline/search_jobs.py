@@ -14,7 +14,7 @@ from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.plan.search_budget import MAX_STEP_RATIO
 from autoseg.plan.search_space import Dimension, Values, assignments, varied
 from autoseg.plan.searcher import Study
-from autoseg.preprocess.preprocess import recipe_digest
+from autoseg.preprocess.identity import recipe_digest
 from autoseg.train.job import FoldJob, Listeners, TrialPlace
 from autoseg.train.lines import read_lines
 from autoseg.train.origin import read_settings

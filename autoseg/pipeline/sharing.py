@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import final
 
 from autoseg.errors import TrainingError
 from autoseg.pipeline.run_record import ActiveTime, RunRecord
+from autoseg.pipeline.stages import stage_of
 from autoseg.plan.budget import (
     MIN_FOLD_S,
     PREPARING_S,
@@ -96,7 +98,7 @@ class Shares:
         self._flops = max(LEAST_FLOPS, self._measured_flops)
         self._slowness = slowness()
         self._before = {job.name for job in jobs if finished(job) is not None}
-        self._trained = _trained(self._workspace, self._plan)
+        self._trained = trained_folds(self._workspace, self._plan)
         self._choosing_s = choosing_seconds(jobs)
         self._again_s = _again_s(jobs, budget_s)
 
@@ -110,7 +112,7 @@ class Shares:
 
         What is left, and what is kept for what comes after, is written to the workspace's events.
         """
-        self._trained = _trained(self._workspace, self._plan)
+        self._trained = trained_folds(self._workspace, self._plan)
         self._slowness = self._slowness_by_now()
         left_s = self.left_s
         training_s = self._training_s(pending, left_s)
@@ -182,7 +184,8 @@ class Shares:
 
     def _training_s(self, pending: Sequence[FoldJob], left_s: float) -> float:
         """Return the training time of each fold, what comes after taken from what is left."""
-        rounds = math.ceil(len(pending) / self._num_workers)
+        stages = Counter(stage_of(self._plan, job.configuration) for job in pending)
+        rounds = sum(math.ceil(count / self._num_workers) for count in stages.values())
         validation_s = sum(map(self._validation_s, pending)) / len(pending)
         return (left_s - self._finishing_s(_folds(pending))) / rounds - validation_s
 
@@ -260,7 +263,7 @@ def _folds(jobs: Sequence[FoldJob]) -> list[Fold]:
     return [(job.configuration, job.fold) for job in jobs]
 
 
-def _trained(workspace: Workspace, plan: Plan) -> list[Fold]:
+def trained_folds(workspace: Workspace, plan: Plan) -> list[Fold]:
     """Return the folds of a plan that have a result."""
     digest, found = plan.digest(), []
     for path in sorted(workspace.training.glob("*/fold_*/result.json")):

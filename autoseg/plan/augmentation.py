@@ -22,6 +22,7 @@ RANGES = (
     "elastic_sigma",
     "elastic_alpha",
     "cutmix_fraction",
+    "previous_radius",
 )
 """Fields from a smallest to a largest value, above 0."""
 
@@ -84,6 +85,15 @@ def light_augmentation(patch_size: Sequence[int]) -> AugmentationPlan:
     )
 
 
+def cascade_augmentation(plan: AugmentationPlan) -> AugmentationPlan:
+    """Return nnU-Net's changes to the labels of a previous stage beside those of the images.
+
+    The labels that a second stage is trained on are a little better than those that it will see of
+    new images: it must not trust their borders and small parts.
+    """
+    return plan.revised(previous_change_probability=0.4, previous_removal_probability=0.2)
+
+
 def augmentation_problems(item: ConfigurationPlan) -> Iterator[str]:
     """Yield what contradicts itself in the augmentation of a configuration, one line a problem."""
     plan, num_axes = item.training.augmentation, len(item.patch_size)
@@ -91,6 +101,9 @@ def augmentation_problems(item: ConfigurationPlan) -> Iterator[str]:
         if name.endswith("_probability") and not 0 <= value <= 1:
             yield f"{name} is {value}, not from 0 to 1"
     yield from _range_problems(plan)
+    changed = max(plan.previous_change_probability, plan.previous_removal_probability)
+    if changed > 0 and item.previous_stage is None:
+        yield "labels of a previous stage are changed, but the configuration has none"
     angles = {1: 0, 2: 1, 3: 1 if plan.planar else 3}[num_axes]
     if len(plan.rotation) != angles and plan.rotation_probability > 0:
         yield f"rotation has {len(plan.rotation)} ranges, not {angles}"
@@ -107,6 +120,8 @@ def _range_problems(plan: AugmentationPlan) -> Iterator[str]:
         yield f"noise_std is {plan.noise_std}, not a range from 0"
     if plan.low_resolution[1] > 1:
         yield f"low_resolution is {plan.low_resolution}; more than 1 is no lower resolution"
+    if not 0 < plan.previous_removal_limit <= 1:
+        yield f"previous_removal_limit is {plan.previous_removal_limit}, not above 0 and at most 1"
     if plan.cutmix_fraction[1] > 1:
         yield f"cutmix_fraction is {plan.cutmix_fraction}; a box takes no more than the patch"
 

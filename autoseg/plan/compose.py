@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from autoseg.plan.augmentation import cascade_augmentation
 from autoseg.plan.cost import configuration_cost
 from autoseg.plan.expectation import with_accuracy
 from autoseg.plan.family import Facts
@@ -121,9 +122,11 @@ def cascade(fullres: ConfigurationPlan, previous: str, why: str) -> Configuratio
     """Return the configuration that sees the labels of a coarser one as further channels."""
     network = fullres.network
     extra = network.num_classes - 1  # one-hot, without background
+    training = fullres.training
     found = fullres.revised(
         name="3d_cascade_fullres",
         network=network.revised(in_channels=network.in_channels + extra),
+        training=training.revised(augmentation=cascade_augmentation(training.augmentation)),
         inherits_from=fullres.name,
         previous_stage=previous,
         train_by_default=False,

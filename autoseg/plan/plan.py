@@ -70,6 +70,16 @@ class AugmentationPlan(Record):
     """Classes whose objects are pasted; empty: all but the background, each as often."""
     channel_dropout_probability: float = 0.0
     """Of each channel; one at least is kept."""
+    previous_change_probability: float = 0.0
+    """That labels of the previous stage are dilated, eroded, opened or closed: each class in half
+    of these patches."""
+    previous_radius: tuple[int, int] = (1, 8)
+    """Of the ball that does so, voxels."""
+    previous_removal_probability: float = 0.0
+    """That a connected part of the previous stage's labels is removed: of each class in half of
+    these patches."""
+    previous_removal_limit: float = 0.15
+    """Part of the patch that such a part is smaller than."""
     place: Literal["workers", "device"] | None = None
     """What changes the patches: the processor's threads, or the training device, a batch at once;
     None: the device if it is a CUDA GPU."""

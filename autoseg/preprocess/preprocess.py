@@ -8,11 +8,10 @@ Letters in shapes: C channels, K classes, S' spatial axes of the prepared array,
 
 import hashlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from autoseg.errors import AutosegError
 from autoseg.machine import MemoryShares
 from autoseg.plan.plan import ConfigurationPlan, Plan
 from autoseg.preprocess.big import draw_big_locations, image_draft, label_draft
+from autoseg.preprocess.identity import LOCATIONS_PER_CLASS, prepared_as, recipe_digest
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase, smallest_float
 from autoseg.runtime.crop import Box
 from autoseg.runtime.images import Image
@@ -39,15 +39,10 @@ from autoseg.runtime.prepare import (
     recipe_spacing,
 )
 from autoseg.runtime.prepare_blocks import can_prepare, prepare_label_voxels, prepare_voxels
-from autoseg.runtime.recipe import Recipe
 from autoseg.runtime.voxels import Voxels
 from autoseg.seeds import stream
 from autoseg.workspace import Workspace
 
-ARRAYS_VERSION = 1
-"""Raised when the same plan leads to other arrays, so that old ones are not taken for current."""
-LOCATIONS_PER_CLASS = 10_000
-"""Voxels of each class that training may choose as centres of patches."""
 MAX_INT8_CLASSES = 127
 PROGRAM_BYTES = 300_000_000
 """Memory of the program itself, without any case."""
@@ -119,14 +114,15 @@ def preprocess(
     """Prepare every case that may be in a fold; what is there and current stays.
 
     `on_case` is called in this thread with configuration and case id, also for cases that were
-    there already.
+    there already. Configurations that share their cases are one (see `prepared_as`).
 
     Raises
     ------
     AutosegError
         A case cannot be read or does not fit into memory, or the workspace cannot be written.
     """
-    targets = [_target(plan, workspace, name) for name in configurations]
+    folders = dict.fromkeys(prepared_as(plan, name) for name in configurations)
+    targets = [_target(plan, workspace, name) for name in folders]
     # Volumes first: chunks for 3D patches serve slices too, not the other way round.
     targets.sort(key=lambda target: -len(target.plan.patch_size))
     for target in targets:
@@ -151,23 +147,6 @@ def _target(plan: Plan, workspace: Workspace, name: str) -> _Target:
     configuration = plan.configuration(name)
     digest = recipe_digest(configuration.recipe, plan)
     return _Target(configuration, CaseStore(workspace.preprocessed(name)), digest)
-
-
-def recipe_digest(recipe: Recipe, plan: Plan) -> str:
-    """Return a SHA-256 of everything but the source that prepared arrays depend on."""
-    content = {
-        "version": ARRAYS_VERSION,
-        "transpose": recipe.transpose,
-        "spacing": recipe.spacing,
-        "channels": [asdict(channel) for channel in recipe.channels],
-        "order": recipe.order,
-        "spline_order": recipe.spline_order,
-        "coarse_ratio": recipe.coarse_ratio,
-        "labels": asdict(plan.labels),
-        "seed": plan.seed,
-        "locations": LOCATIONS_PER_CLASS,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def source_hash(dataset: Dataset, case: Case) -> str:
@@ -293,7 +272,7 @@ def _write(source: _Source, target: _Target, plan: Plan) -> _Written:
     recipe, num_classes = target.plan.recipe, len(plan.labels.names)
     prepared = prepare(source.image.array, source.spacing, recipe)
     image = smallest_float(network_input(prepared, recipe))
-    labels = source.labels.astype(_label_type(plan))
+    labels = source.labels.astype(label_type(plan))
     labels = prepare_labels(labels, prepared.placement, recipe, source.spacing)
     rng = stream(plan.seed, "locations", source.case_id)
     locations = draw_locations(labels, num_classes, rng, ignored=plan.labels.ignore is not None)
@@ -313,7 +292,7 @@ def _write_big(source: _Source, target: _Target, plan: Plan) -> _Written:
     assert isinstance(source.labels, Voxels), "labels are read as the image is"
     recipe, store, patch = target.plan.recipe, target.store, target.plan.patch_size
     prepared = prepare_voxels(source.image, recipe)
-    kind = np.dtype(_label_type(plan))
+    kind = np.dtype(label_type(plan))
     classes = replace(source.labels.changed(lambda array: array.astype(kind)), dtype=kind)
     labels = prepare_label_voxels(classes, prepared.placement, recipe, source.spacing)
     num_classes, rng = len(plan.labels.names), stream(plan.seed, "locations", source.case_id)
@@ -338,7 +317,8 @@ def _write_big(source: _Source, target: _Target, plan: Plan) -> _Written:
     return _Written(target, info, prepared.placement.box)
 
 
-def _label_type(plan: Plan) -> type[np.signedinteger]:
+def label_type(plan: Plan) -> type[np.signedinteger]:
+    """Return the smallest type that holds the class indices of a plan, and `IGNORE`."""
     return np.int8 if len(plan.labels.names) <= MAX_INT8_CLASSES else np.int16
 
 

@@ -134,11 +134,11 @@ class CaseStore:
 
     def image(self, case_id: str) -> StoredArray:
         """Return the image (C, *S'). Not for several threads at once: each opens its own."""
-        return _open(self._path(case_id, ".b2nd"))
+        return open_array(self._path(case_id, ".b2nd"))
 
     def labels(self, case_id: str) -> StoredArray:
         """Return the class indices (*S'). Not for several threads at once: each opens its own."""
-        return _open(self._path(case_id, ".labels.b2nd"))
+        return open_array(self._path(case_id, ".labels.b2nd"))
 
     def flat_locations(self, case_id: str, class_index: int) -> NDArray[np.integer]:
         """Return (N,) flat indices of voxels of a class; a view of the file.
@@ -177,8 +177,8 @@ class CaseStore:
             The disk is full or the folder cannot be written; nothing of the case is left.
         """
         contents = (
-            _compressed(arrays.image, patch_size),
-            _compressed(arrays.labels, patch_size),
+            compressed(arrays.image, patch_size),
+            compressed(arrays.labels, patch_size),
             _npy(arrays.locations),
         )
         info = info.revised(file_sizes=tuple(len(content) for content in contents))
@@ -255,10 +255,7 @@ class CaseStore:
 
     def remove_stale(self) -> None:
         """Remove what writers left that were killed more than `STALE_S` ago."""
-        for path in self.folder.glob(".*.tmp"):
-            with suppress(OSError):
-                if time.time() - path.stat().st_mtime > STALE_S:
-                    path.unlink()
+        remove_stale(self.folder)
 
     def remove(self, case_id: str) -> None:
         """Remove what there is of a case."""
@@ -267,6 +264,14 @@ class CaseStore:
 
     def _path(self, case_id: str, suffix: str) -> Path:
         return self.folder / (file_stem(case_id) + suffix)
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove what writers left in a folder that were killed more than `STALE_S` ago."""
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_S:
+                path.unlink()
 
 
 def file_stem(case_id: str) -> str:
@@ -306,7 +311,7 @@ def _unwritable(folder: Path, error: OSError | RuntimeError) -> WorkspaceError:
     )
 
 
-def _compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
+def compressed(array: NDArray, patch_size: Sequence[int]) -> bytes:
     """Return the file content of an array (*S') or (C, *S'), in chunks of the patch's shape."""
     stored: Any = blosc2.asarray(
         cast("Any", np.ascontiguousarray(array)),
@@ -369,7 +374,8 @@ def _npy(array: NDArray) -> bytes:
     return buffer.getvalue()
 
 
-def _open(path: Path) -> StoredArray:
+def open_array(path: Path) -> StoredArray:
+    """Return an array on disk. Not for several threads at once."""
     options: dict[str, Any] = {"mmap_mode": "r", "dparams": blosc2.DParams(nthreads=1)}
     return cast("StoredArray", blosc2.open(str(path), mode="r", **options))
 

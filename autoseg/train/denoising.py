@@ -18,6 +18,7 @@ from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
 from autoseg.seeds import stream_seed
 from autoseg.train.job import FoldJob
+from autoseg.train.kept_cases import KeptCases
 from autoseg.train.learner import make_learner
 from autoseg.train.loop import Learner
 from autoseg.train.sampling import Batch, Batches
@@ -82,13 +83,12 @@ def denoising_batches(job: FoldJob, cache_bytes: int) -> NoisyBatches:
     planned, seed = job.planned, job.plan.seed
     place = f"pretraining {job.fold}"
     batches = Batches(
-        job.store,
+        KeptCases(job.store, cache_bytes),
         job.train_cases,
         _without_labels(planned),
         labels=replace(job.plan.labels, ignore=None),
         seed=seed,
         fold=place,
-        cache_bytes=cache_bytes,
     )
     return NoisyBatches(batches, seed, "diffusion", planned.name, place)
 

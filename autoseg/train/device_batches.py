@@ -27,10 +27,16 @@ class PackedBatch:
     packed: Packed
     annotated: torch.Tensor | None
     """(B, K) bool, which classes each patch annotates; None: all."""
+    num_previous: int = 0
+    """Channels that say what a previous stage found."""
 
     def on(self, execution: Execution) -> Batch:
         """Return the batch on a device, changed as drawn."""
         images, labels = self.packed.apply(execution.send)
+        if self.num_previous:
+            found = [labels[:, 1] == index for index in range(1, self.num_previous + 1)]
+            images = torch.cat([images, torch.stack(found, dim=1).float()], dim=1)
+            labels = labels[:, 0]
         annotated = None if self.annotated is None else execution.send(self.annotated)
         return Batch(images, labels, annotated)
 
@@ -62,7 +68,8 @@ class DeviceBatches:
             masked_channels=self._batches.masked_channels,
             kind=self._kind,
         )
-        return PackedBatch(packed, self._batches.annotated([item.case_ids for item in drawn]))
+        annotated = self._batches.annotated([item.case_ids for item in drawn])
+        return PackedBatch(packed, annotated, self._batches.num_previous)
 
     def _sample(self, step: int, index: int, drawn: Drawn) -> Sample | CutSample:
         """Return a sample as it is read, or as the device will cut it."""

@@ -7,6 +7,8 @@ from typing import Literal
 
 from autoseg.dataset.dataset import Case, Dataset
 from autoseg.plan.plan import ConfigurationPlan, Plan
+from autoseg.preprocess.identity import prepared_as
+from autoseg.preprocess.previous_store import PreviousStore
 from autoseg.preprocess.store import CaseStore
 from autoseg.train.records import InitialChoice, Request
 from autoseg.workspace import FoldFolder, Workspace
@@ -47,6 +49,9 @@ class FoldJob:
     val_cases: tuple[str, ...]
     device: str
     num_threads: int
+    """Of each of its processes."""
+    num_devices: int = 1
+    """Processes, each with a device, that share the work of each batch."""
     num_steps: int | None = None
     """Uses no clock: the same steps give the same weights."""
     budget_s: float | None = None
@@ -90,7 +95,15 @@ class FoldJob:
         """The configuration's prepared cases."""
         if self.trial is not None:
             return CaseStore(self.trial.prepared)
-        return CaseStore(Workspace(self.root).preprocessed(self.configuration))
+        folder = prepared_as(self.plan, self.configuration)
+        return CaseStore(Workspace(self.root).preprocessed(folder))
+
+    @property
+    def previous(self) -> PreviousStore | None:
+        """What the configuration's previous stage found in the cases; None where it has none."""
+        if self.planned.previous_stage is None:
+            return None
+        return PreviousStore(Workspace(self.root).previous_labels(self.configuration))
 
     @property
     def encoder_weights(self) -> Path | None:

@@ -47,28 +47,59 @@ class PreparedCases(Protocol):
         ...
 
 
+class PreviousLabels(Protocol):
+    """What a previous stage found, as `autoseg.preprocess.previous` keeps it."""
+
+    def labels(self, case_id: str) -> Stored:
+        """Return the labels (*S)."""
+        ...
+
+
 @final
 class KeptCases:
-    """A store whose first cases are kept in memory, as far as they fit."""
+    """A store whose first cases are kept in memory, as far as they fit.
 
-    def __init__(self, store: PreparedCases, cache_bytes: int) -> None:
+    Parameters
+    ----------
+    store
+        All prepared cases.
+    cache_bytes
+        Memory for those that are kept.
+    previous
+        What a previous stage found in them; None: there is none.
+    """
+
+    def __init__(
+        self, store: PreparedCases, cache_bytes: int, previous: PreviousLabels | None = None
+    ) -> None:
         self.store = store
+        self._previous = previous
         self._free_bytes = cache_bytes
         self._lock = threading.Lock()
-        self._kept: dict[str, tuple[NDArray, NDArray]] = {}
+        self._kept: dict[str, tuple[Stored, ...]] = {}
 
-    def arrays(self, case_id: str) -> tuple[Stored, Stored]:
-        """Return image (C, *S) and labels (*S), from memory or opened anew for this thread."""
+    @property
+    def has_previous(self) -> bool:
+        """Whether the cases come with what a previous stage found in them."""
+        return self._previous is not None
+
+    def arrays(self, case_id: str) -> tuple[Stored, ...]:
+        """Return image (C, *S) and labels (*S), from memory or opened anew for this thread.
+
+        Then the labels (*S) of the previous stage, if there is one.
+        """
         kept = self._kept.get(case_id)
         if kept is not None:
             return kept
-        image, labels = self.store.image(case_id), self.store.labels(case_id)
-        num_bytes = size_of(image) + size_of(labels)
+        opened: tuple[Stored, ...] = (self.store.image(case_id), self.store.labels(case_id))
+        if self._previous is not None:
+            opened = (*opened, self._previous.labels(case_id))
+        num_bytes = sum(size_of(stored) for stored in opened)
         with self._lock:
             if case_id not in self._kept and num_bytes <= self._free_bytes:
-                self._kept[case_id] = (whole(image), whole(labels))
+                self._kept[case_id] = tuple(whole(stored) for stored in opened)
                 self._free_bytes -= num_bytes
-            return self._kept.get(case_id, (image, labels))
+            return self._kept.get(case_id, opened)
 
 
 def size_of(stored: Stored) -> int:

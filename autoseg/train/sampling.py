@@ -24,10 +24,11 @@ from autoseg.augment.spatial import Box
 from autoseg.errors import TrainingError
 from autoseg.network.execution import Execution
 from autoseg.plan.plan import ConfigurationPlan
+from autoseg.runtime.cascade import one_hot
 from autoseg.runtime.recipe import Labels
 from autoseg.seeds import stream
 from autoseg.train.ahead import ahead
-from autoseg.train.kept_cases import KeptCases, PreparedCases
+from autoseg.train.kept_cases import KeptCases
 
 ANNOTATED = 0
 """Where the store keeps the locations of any annotated voxel, in place of the background's."""
@@ -97,8 +98,9 @@ class Batches:
 
     Parameters
     ----------
-    store
-        The configuration's prepared cases.
+    cases
+        The configuration's prepared cases. With what its previous stage found in them, images have
+        further channels, one for each class but the background.
     case_ids
         Cases to train on.
     configuration, labels
@@ -107,28 +109,32 @@ class Batches:
         The plan's.
     fold
         Its name.
-    cache_bytes
-        Memory for cases that are kept decompressed.
     known
         Of cases that annotate only some classes, the background first: which.
+
+    Raises
+    ------
+    ValueError
+        Only one of `cases` and `configuration` has a previous stage.
     """
 
     def __init__(
         self,
-        store: PreparedCases,
+        cases: KeptCases,
         case_ids: Sequence[str],
         configuration: ConfigurationPlan,
         *,
         labels: Labels,
         seed: int,
         fold: str,
-        cache_bytes: int,
         known: Mapping[str, Sequence[bool]] = MappingProxyType({}),
     ) -> None:
+        if cases.has_previous != (configuration.previous_stage is not None):
+            raise ValueError(f"{configuration.name} and its cases differ in their previous stage")
         self._known = {
             case_id: np.array(known[case_id]) for case_id in case_ids if case_id in known
         }
-        self._cases = KeptCases(store, cache_bytes)
+        self._cases = cases
         self._case_ids = tuple(case_ids)
         self._configuration = configuration
         self._labels = labels
@@ -147,24 +153,33 @@ class Batches:
         channels = self._configuration.recipe.channels
         return tuple(index for index, channel in enumerate(channels) if channel.use_mask)
 
+    @property
+    def num_previous(self) -> int:
+        """Channels that say what a previous stage found; 0 where there is none."""
+        return len(self._labels.names) - 1 if self._cases.has_previous else 0
+
     def batch(self, step: int) -> Batch:
         """Return the batch of a step: the same for every call, order and number of threads."""
         size, patch = self._configuration.batch_size, self._configuration.patch_size
-        channels = len(self._configuration.recipe.channels)
-        images = np.empty((size, channels, *patch), np.float32)
+        channels, further = len(self._configuration.recipe.channels), self.num_previous
+        images = np.empty((size, channels + further, *patch), np.float32)
         labels = np.empty((size, *patch), np.int16)
         case_ids = []
         for index in range(size):
             read = self.sample(step, index)
             case_ids.append(read.case_ids)
             with self.named(step, index, read.case_ids[0]):
-                images[index], labels[index] = read.sample.augmentation.apply(
+                image, known = read.sample.augmentation.apply(
                     read.sample.image,
                     read.sample.labels,
                     patch,
                     masked_channels=self.masked_channels,
                     donors=read.sample.donors,
                 )
+                images[index, :channels] = image
+                if further:
+                    images[index, channels:] = one_hot(known[1], further + 1)
+                labels[index] = known[0] if further else known
         return Batch(torch.from_numpy(images), torch.from_numpy(labels), self.annotated(case_ids))
 
     def relieve(self) -> bool:
@@ -251,13 +266,17 @@ class Batches:
         )
 
     def _read(self, place: Place, box: Box) -> tuple[NDArray[np.float32], NDArray]:
-        """Return image (C, *S) and labels (*S) of a box of the network's axes at a place."""
-        image, labels = self._cases.arrays(place.case_id)
+        """Return image (C, *S) and labels (*S) of a box of the network's axes at a place.
+
+        With what a previous stage found, labels (2, *S).
+        """
+        image, *masks = self._cases.arrays(place.case_id)
         whole_box, size = place.whole_box(box), [high - low for low, high in box]
         padding = self._configuration.recipe.padding
+        read = [read_labels(mask, whole_box).reshape(size) for mask in masks]
         return (
             read_image(image, whole_box, padding=padding).reshape(-1, *size),
-            read_labels(labels, whole_box).reshape(size),
+            np.stack(read) if self._cases.has_previous else read[0],
         )
 
     def _donor(

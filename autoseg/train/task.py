@@ -20,6 +20,7 @@ from autoseg.train.denoising import (
 from autoseg.train.device_batches import DeviceBatches
 from autoseg.train.fitting import resident_bytes
 from autoseg.train.job import FoldJob
+from autoseg.train.kept_cases import KeptCases
 from autoseg.train.learner import build_learner, build_loss
 from autoseg.train.loop import Learner
 from autoseg.train.origin import read_settings
@@ -80,13 +81,12 @@ def augmentation_place(job: FoldJob) -> Literal["workers", "device"]:
 def segmentation_batches(job: FoldJob, cache_bytes: int) -> Batches | DeviceBatches:
     """Return patches with their labels."""
     batches = Batches(
-        job.store,
+        KeptCases(job.store, cache_bytes, job.previous),
         job.train_cases,
         job.planned,
         labels=job.plan.labels,
         seed=job.plan.seed,
         fold=job.fold,
-        cache_bytes=cache_bytes,
         known={
             case.id: known_classes(case, job.plan.labels)
             for case in job.dataset.cases

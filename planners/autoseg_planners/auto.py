@@ -1,6 +1,7 @@
 """The default planner: nnU-Net's rules, fitted to the machine and the budget."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from autoseg.check.pairs import mirror_pairs
@@ -11,6 +12,7 @@ from autoseg.plan.compose import (
     OVERLAP,
     Draft,
     Style,
+    cascade,
     compose,
     configuration,
     decision,
@@ -90,8 +92,9 @@ def plan(request: PlanRequest) -> Plan:
         item = _unswapped(request, grid, item)
         configurations.append(item)
         decisions += [*explain_sized(item, choice.sized, limits), *more]
+    configurations += _cascades(configurations)
     if grid.is_volume:
-        decisions.append(_cascade_decision())
+        decisions.append(_cascade_decision(configurations))
     made = compose(
         request,
         planner="auto",
@@ -346,10 +349,26 @@ def _mirror_decision(request: PlanRequest, style: Style) -> Decision:
     return decision("mirroring", value, rule="style_of", reason=reason, unit=unit)
 
 
-def _cascade_decision() -> Decision:
+def _cascades(items: Sequence[ConfigurationPlan]) -> list[ConfigurationPlan]:
+    """Return a second stage at full resolution for the coarse configuration, if there is one."""
+    planned = {item.name: item for item in items}
+    if "3d_lowres" not in planned:
+        return []
+    why = (
+        "It costs the training of two configurations: train it after all folds of 3d_lowres with "
+        "`autoseg train --configurations 3d_lowres,3d_cascade_fullres`."
+    )
+    return [cascade(planned["3d_fullres"], "3d_lowres", why)]
+
+
+def _cascade_decision(items: Sequence[ConfigurationPlan]) -> Decision:
+    is_planned = any(item.previous_stage is not None for item in items)
     return decision(
         "3d_cascade_fullres",
-        "no",
+        "planned, not trained by default" if is_planned else "no",
         rule="choices",
-        reason="It costs the training of two configurations and seldom gains what they do.",
+        reason="It costs the training of two configurations, and pays where a patch at full "
+        "resolution does not show where it lies."
+        if is_planned
+        else "There is no coarser configuration that it could refine.",
     )

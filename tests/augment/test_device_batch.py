@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -36,7 +38,10 @@ def only(plan, names, **changes):
 
 
 def every(plan, num_axes):
-    """Return a plan in which every change happens to every patch, but no noise."""
+    """Return a plan in which every change happens to every patch, but no noise.
+
+    Labels of a previous stage, which `staged` adds, are not changed.
+    """
     chances = [name for name, _ in plan if name.endswith("_probability")]
     return plan.revised(
         **{
@@ -44,6 +49,8 @@ def every(plan, num_axes):
             "rotation": ROTATIONS[num_axes],
             "rotation_probability": float(num_axes > 1),
             "noise_probability": 0.0,
+            "previous_change_probability": 0.0,
+            "previous_removal_probability": 0.0,
             "mirror_probability": 0.5,
             "channel_dropout_probability": 0.3,
             "side_pairs": (SidePair(axis=0, first=1, second=3),),
@@ -72,6 +79,27 @@ def samples(plan, shape, count=BATCH, case=None):
         cut = read_image(image, box, padding="mirror"), read_labels(labels, box)
         found.append(Sample(drawn, *cut, donors=(donor,) * len(drawn.mixes)))
     return found
+
+
+def staged(items):
+    """Return samples whose labels come with what a previous stage found: other ones."""
+    return [
+        replace(
+            item,
+            labels=np.stack([item.labels, np.roll(item.labels, 3, axis=-1)]),
+            donors=tuple(
+                replace(donor, labels=np.stack([donor.labels, np.flip(donor.labels, 0)]))
+                for donor in item.donors
+                if donor is not None
+            ),
+        )
+        for item in items
+    ]
+
+
+def unchanged(items):
+    """Return samples in which labels of a previous stage stay."""
+    return [replace(item, augmentation=replace(item.augmentation, previous=())) for item in items]
 
 
 def on_device(items, shape, masked=(), send=lambda tensor: tensor):
@@ -178,6 +206,33 @@ def test_masks_stay_on_their_voxels(plan, num_axes):
     assert inner.mean() > 0.2
     assert (found[inner] == np.round(images[:, 0])[inner]).mean() > 0.999
     assert np.abs(found - images[:, 0]).max() < NUM_CLASSES - 1
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+@pytest.mark.parametrize("num_axes", SHAPES)
+def test_labels_of_a_previous_stage_are_those_of_the_workers(plan, num_axes, is_changed):
+    chance, shape = float(is_changed), SHAPES[num_axes]
+    names = ("previous_change_probability", "previous_removal_probability")
+    lively = every(plan, num_axes).revised(**dict.fromkeys(names, chance), previous_radius=(1, 2))
+    items = samples(lively, shape)
+    expected_images, expected = on_workers(staged(items), shape)
+    images, labels = on_device(staged(items), shape)
+    assert labels.shape == (BATCH, 2, *shape[1:])
+    np.testing.assert_array_equal(labels, expected)
+    np.testing.assert_allclose(images, expected_images, atol=2e-4)
+    alone = on_device(unchanged(items), shape)
+    np.testing.assert_array_equal(labels[:, 0], alone[1])
+    np.testing.assert_array_equal(images, alone[0])
+    unlike = on_device(staged(unchanged(items)), shape)[1] != labels
+    assert unlike[:, 1].any() == is_changed
+    assert not unlike[:, 0].any()
+
+
+def test_planar_changes_of_a_previous_stage_are_those_of_the_workers(plan):
+    planar, shape = every(plan, 3).revised(planar=True, rotation=((-3.0, 3.0),)), (2, 5, 20, 24)
+    items = samples(planar, shape)
+    _, expected = on_workers(staged(items), shape)
+    np.testing.assert_array_equal(on_device(staged(items), shape)[1], expected)
 
 
 def test_a_batch_can_be_applied_again(plan):

@@ -103,60 +103,6 @@ def test_several_workspaces_need_a_choice(tmp_path):
         find_workspace(tmp_path)
 
 
-class Training:
-    """Stands in for training and finishing: writes results, remembers what it was asked to do."""
-
-    def __init__(self, monkeypatch):
-        self.jobs = []
-        """Of the last call of `train_model`, as they came."""
-        self.is_over = False
-        self.num_finished = 0
-        self.error = None
-        monkeypatch.setattr("autoseg.train.cluster.train_folds", self.train_folds)
-        monkeypatch.setattr("autoseg.pipeline.sharing.slowness", lambda: 1.0)
-        monkeypatch.setattr(
-            "autoseg.pipeline.sharing.finishing_seconds", lambda _, folds, __: 20.0 + 4 * len(folds)
-        )
-        monkeypatch.setattr("autoseg.train.validation.expected_validation", lambda *_: 2.0)
-        monkeypatch.setattr("autoseg.pipeline.finishing.finish", self.finish)
-
-    def train_folds(self, jobs, *, num_workers, address, on_progress, should_stop):
-        self.jobs = [*([] if self.is_over else self.jobs), *jobs]
-        self.is_over = self.error is not None
-        self.num_workers = num_workers
-        if self.error is not None:
-            raise self.error
-        for job in jobs:
-            write_result(job)
-
-    def finish(self, *_, should_stop, images, **__):
-        assert not should_stop()
-        self.images = images
-        self.num_finished += 1
-        self.is_over = True
-
-    @property
-    def folds(self):
-        return [(job.configuration, job.fold) for job in self.jobs]
-
-
-def write_result(job):
-    result = FoldResult(
-        autoseg_version="0",
-        plan_digest=job.plan.digest(),
-        configuration=job.configuration,
-        fold=job.fold,
-        seed=0,
-        num_steps=job.num_steps or 77,
-        train_seconds=1.0,
-        validation_seconds=1.0,
-        scores=(),
-        request=job.request,
-        cases_digest=cases_digest(job),
-    )
-    write_text(job.folder.result, result.to_json())
-
-
 def write_begun(job):
     """Leave what a fold leaves that is stopped after its first checkpoint."""
     settings = RunSettings(
@@ -174,11 +120,6 @@ def write_begun(job):
     )
     write_text(job.folder.settings, settings.to_json())
     job.folder.last.touch()
-
-
-@pytest.fixture
-def training(monkeypatch):
-    return Training(monkeypatch)
 
 
 def options_of(place, **wanted):
@@ -388,3 +329,21 @@ class Halted(Exception):
 def stop_at_ensemble(event):
     if event.get("event") == "step":
         raise Halted
+
+
+def test_devices_share_a_fold_or_folds_share_devices(place):
+    with pytest.raises(TrainingError, match="--devices-per-fold 2 with --workers 3"):
+        train_model(options_of(place, steps=1, devices_per_fold=2, num_workers=3))
+
+
+def test_more_devices_than_a_batch_has_samples_are_refused_before_anything_is_done(own_place):
+    with pytest.raises(TrainingError, match="99 devices for each fold of 3d_fullres"):
+        train_model(options_of(own_place, steps=1, devices_per_fold=99))
+    assert not own_place.preprocessed("3d_fullres").exists()
+
+
+def test_devices_of_a_fold_share_the_threads(own_place, training):
+    train_model(options_of(own_place, steps=1, devices_per_fold=2))
+    plan = Plan.load(own_place.plan)
+    assert {job.num_devices for job in training.jobs} == {2}
+    assert {job.num_threads for job in training.jobs} == {max(1, plan.num_threads // 2)}

@@ -89,7 +89,7 @@ def test_thin_tubes_get_cldice_on_a_gpu_and_not_in_the_few_steps_of_a_cpu():
         class_lengths=(0.0, 1400.0),
     )
     assert trained(plan(vessels)).training.loss.kind == "dice_ce"
-    assert trained(plan(vessels, GPU)).training.loss.kind == "cldice"
+    assert trained(plan(vessels, GPU)).training.loss.kind == "dice_ce_cldice"
     assert told(plan(vessels, GPU), "loss").inputs["tubes"] == "4.0 voxels wide"
 
 

@@ -29,7 +29,9 @@ def changed(job, objective="segmentation", **changes: Any):
     item = job.planned
     augmentation = item.training.augmentation.revised(**changes)
     item = item.revised(training=item.training.revised(augmentation=augmentation))
-    return replace(job, plan=job.plan.revised(configurations=(item,)), objective=objective)
+    others = [other for other in job.plan.configurations if other.name != item.name]
+    plan = job.plan.revised(configurations=(*others, item))
+    return replace(job, plan=plan, objective=objective)
 
 
 def on_device(job):
@@ -215,3 +217,34 @@ def test_batch_on_a_device_is_not_copied_again():
     batch = Batch(images, torch.zeros((2, 4, 4), dtype=torch.int16)).on(CPU)
     assert batch.images is images
     assert batch.annotated is None
+
+
+@pytest.mark.parametrize("num_bytes", [0, 10**15])
+def test_a_second_stage_trains_alike_on_a_device_and_with_workers(
+    make_second_stage, monkeypatch, num_bytes
+):
+    monkeypatch.setattr("autoseg.train.fitting.free_memory", lambda _: num_bytes)
+    job = make_second_stage(num_steps=3)
+    theirs = changed(job, noise_probability=0.0, previous_change_probability=1.0)
+    ours = on_device(theirs)
+    for step in range(3):
+        expected, found = (_batches(one).batch(step).on(CPU) for one in (theirs, ours))
+        assert found.images.shape == expected.images.shape == (2, 1 + 1, 16, 16, 16)
+        assert torch.equal(found.labels, expected.labels)
+        assert torch.equal(found.images[:, 1:], expected.images[:, 1:])
+        assert set(found.images[:, 1:].unique().tolist()) <= {0.0, 1.0}
+        torch.testing.assert_close(found.images, expected.images, atol=1e-4, rtol=0)
+    train_fold(ours, ignore_progress, lambda: False)
+    assert RunSettings.load(ours.folder.settings).augment_on == "device"
+    assert len(list(ours.folder.validation.iterdir())) == len(ours.val_cases)
+
+
+def test_a_step_of_a_second_stage_waits_for_nothing(make_second_stage):
+    job = changed(make_second_stage(), place="device", previous_change_probability=1.0)
+    packed = _batches(job).batch(0)
+    with torch.autograd.profiler.profile() as profile:
+        packed.on(CPU)
+    assert profile is not None
+    seen = {event.name for event in profile.function_events or ()}
+    assert "aten::cat" in seen
+    assert not {"aten::_local_scalar_dense", "aten::nonzero"} & seen

@@ -1,14 +1,19 @@
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from autoseg.errors import TrainingError
+from autoseg.network.execution import Execution
 from autoseg.preprocess.store import CaseArrays, CaseStore, PreparedCase
 from autoseg.runtime.recipe import Labels
 from autoseg.testing.plans import STILL, small_configuration
+from autoseg.train.device_batches import DeviceBatches
+from autoseg.train.kept_cases import KeptCases, whole
 from autoseg.train.sampling import Batches, draw_start, is_forced
 
 LABELS = Labels(names=("background", "a", "b"), values=(0, 1, 2))
@@ -85,16 +90,16 @@ def spotted_case(shape=(24, 30, 26), spots=(((20, 3, 12), 1), ((2, 28, 25), 2)))
 
 
 def make_batches(
-    store, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, fold="0", seed=0, known=None
+    store: Any, plan=None, case_ids=None, labels=LABELS, cache_bytes=0, fold="0", seed=0, known=None
 ):
+    case_ids = case_ids or sorted(store.cases)
     return Batches(
-        store,
-        case_ids or sorted(store.cases),
+        store if isinstance(store, KeptCases) else KeptCases(store, cache_bytes),
+        case_ids,
         plan or configuration(),
         labels=labels,
         seed=seed,
         fold=fold,
-        cache_bytes=cache_bytes,
         known=known or {},
     )
 
@@ -407,3 +412,191 @@ def test_kept_cases_are_opened_once_and_limited_by_memory():
     unkept = make_batches(store, cache_bytes=one - 1)
     unkept.batch(0)
     assert store.num_opened == 1 + 4
+
+
+CPU = Execution(device="cpu", precision="fp32")
+ON = {
+    "workers": lambda batches: batches,
+    "device": lambda batches: DeviceBatches(batches, "cpu"),
+}
+EVERYTHING = LIVELY.revised(
+    rotation_probability=0.5,
+    scale_probability=0.5,
+    elastic_probability=0.3,
+    cutmix_probability=0.3,
+    copy_paste_probability=0.3,
+    noise_probability=0.5,
+    blur_probability=0.5,
+    brightness_probability=0.5,
+    contrast_probability=0.5,
+    gamma_probability=0.5,
+    low_resolution_probability=0.5,
+)
+
+
+def second_stage(plan=None, **changes):
+    """Return a configuration that sees what another one found, its recipe changed."""
+    plan = plan or configuration()
+    recipe = replace(plan.recipe, **changes)
+    return plan.revised(previous_stage="3d_lowres", recipe=recipe)
+
+
+class Found:
+    """What a previous stage found, in memory."""
+
+    def __init__(self, labels_by_case):
+        self.cases = labels_by_case
+
+    def labels(self, case_id):
+        return self.cases[case_id]
+
+
+def found_before(store, make):
+    """Return the cases with what `make` says that a previous stage found in their labels."""
+    previous = {case_id: make(labels) for case_id, labels in store.cases.items()}
+    return KeptCases(store, 0, Found(previous))
+
+
+def by_index(labels):
+    """Return class indices that tell of each voxel where it lies."""
+    return (np.arange(labels.size) % 3).astype(np.int8).reshape(labels.shape)
+
+
+def one_hot(labels):
+    return torch.stack([labels == 1, labels == 2], dim=1).float()
+
+
+@pytest.fixture(params=ON)
+def make_batch(request):
+    """Return a function that makes the batch of a step as workers or as a device do."""
+
+    def make(store, plan, step, **options):
+        batches = make_batches(store, plan, ["a", "b"], **options)
+        return ON[request.param](batches).batch(step).on(CPU)
+
+    return make
+
+
+@pytest.fixture
+def store():
+    cases = {"a": spotted_case(), "b": spotted_case((6, 30, 7), (((3, 4, 5), 2),))}
+    return MemoryStore(cases)
+
+
+def test_what_a_previous_stage_found_comes_as_a_channel_for_each_class(make_batch, store):
+    batch = make_batch(found_before(store, by_index), second_stage(), 0)
+    assert batch.images.shape == (4, 1 + 2, 8, 10, 8)
+    assert batch.images.dtype == torch.float32
+    assert batch.labels.shape == (4, 8, 10, 8)
+    assert batch.labels.dtype == torch.int16
+
+
+def test_previous_labels_lie_on_their_voxels_and_are_background_outside(make_batch, store):
+    plan = second_stage(padding="zero", mirror_axes=(0, 1, 2))
+    augmentation = STILL.revised(mirror_probability=0.5)
+    plan = plan.revised(training=plan.training.revised(augmentation=augmentation))
+    num_outside = 0
+    for step in range(6):
+        batch = make_batch(found_before(store, by_index), plan, step)
+        numbers = batch.images[:, 0].round().long() - 1  # of voxels; -1 outside the image
+        expected = torch.where(numbers < 0, 0, numbers % 3)
+        assert torch.equal(batch.images[:, 1:], one_hot(expected))
+        assert torch.equal(batch.labels < 0, numbers < 0)
+        num_outside += int((numbers < 0).sum())
+    assert num_outside > 0  # case b is smaller than the patch
+
+
+def test_previous_labels_are_moved_and_mixed_exactly_as_the_targets(make_batch, store):
+    plan = second_stage(configuration(augmentation=EVERYTHING), mirror_axes=(0, 1, 2))
+    cases = {name: by_index(labels) for name, labels in store.cases.items()}
+    for step in range(8):
+        batch = make_batch(found_before(MemoryStore(cases), np.copy), plan, step)
+        assert {0, 1, 2} <= set(batch.labels.unique().tolist())
+        assert torch.equal(batch.images[:, 1:], one_hot(batch.labels))
+
+
+def test_images_and_targets_are_those_of_a_network_without_a_previous_stage(make_batch, store):
+    plan = configuration(augmentation=EVERYTHING)
+    changing = EVERYTHING.revised(previous_change_probability=1.0, previous_radius=(1, 2))
+    # What is drawn for previous labels comes after the rest, but before places of donors.
+    still = {"cutmix_probability": 0.0, "copy_paste_probability": 0.0}
+    plan, second = (
+        item.revised(training=item.training.revised(augmentation=augmentation.revised(**still)))
+        for item, augmentation in ((plan, EVERYTHING), (second_stage(plan), changing))
+    )
+    is_changed = []
+    for step in range(4):
+        with_previous = make_batch(found_before(store, by_index), second, step)
+        without = make_batch(store, plan, step)
+        assert torch.equal(with_previous.images[:, :1], without.images)
+        assert torch.equal(with_previous.labels, without.labels)
+        plainly = make_batch(found_before(store, by_index), second_stage(plan), step)
+        is_changed.append(not torch.equal(plainly.images, with_previous.images))
+    assert any(is_changed)
+
+
+def test_intensities_and_missing_channels_leave_previous_labels_alone(make_batch, store):
+    still = {f"{name}_probability": 0.0 for name in ("rotation", "scale", "elastic", "mirror")}
+    mixed = {"cutmix_probability": 0.0, "copy_paste_probability": 0.0}
+    loud = EVERYTHING.revised(**still, **mixed, brightness_probability=1.0)
+    loud = loud.revised(channel_dropout_probability=0.5)
+    plan = second_stage(configuration(augmentation=loud))
+    plan = plan.revised(recipe=replace(plan.recipe, channels=plan.recipe.channels * 2))
+    both = SimpleNamespace(
+        **{name: getattr(store, name) for name in ("cases", "labels", "flat_locations", "info")},
+        image=lambda case_id: np.repeat(store.image(case_id), 2, axis=0),
+    )
+    is_missing = []
+    for step in range(4):
+        batch = make_batch(found_before(both, by_index), plan, step)
+        assert batch.images.shape[1] == 2 + 2
+        assert set(batch.images[:, 2:].unique().tolist()) == {0.0, 1.0}
+        is_missing.append(bool(batch.images[:, :2].isnan().any()))
+    assert any(is_missing)
+
+
+def test_slices_of_volumes_take_their_own_previous_labels(make_batch, store):
+    plan = second_stage(configuration(patch_size=(8, 7)), padding="zero")
+    batch = make_batch(found_before(store, by_index), plan, 1)
+    assert batch.images.shape == (4, 3, 8, 7)
+    numbers = batch.images[:, 0].round().long() - 1
+    assert torch.equal(batch.images[:, 1:], one_hot(torch.where(numbers < 0, 0, numbers % 3)))
+
+
+def test_batches_with_previous_labels_depend_on_their_step_only(make_batch, store):
+    plan = second_stage(configuration(augmentation=EVERYTHING))
+    changing = EVERYTHING.revised(previous_change_probability=1.0, previous_removal_probability=1.0)
+    plan = plan.revised(training=plan.training.revised(augmentation=changing))
+    cases = found_before(store, by_index)
+    first = make_batch(cases, plan, 3)
+    make_batch(cases, plan, 2)
+    assert same(first, make_batch(cases, plan, 3))
+    assert not same(first, make_batch(cases, plan, 4))
+    assert np.array_equal(store.cases["a"], spotted_case())  # nothing in memory was changed
+
+
+def test_previous_labels_in_memory_stay_as_they_are(store):
+    changing = STILL.revised(previous_change_probability=1.0, previous_removal_probability=1.0)
+    plan = second_stage(configuration((24, 30, 26), augmentation=changing))
+    cases = found_before(store, by_index)
+    for step in range(3):
+        make_batches(cases, plan, ["a"]).batch(step)
+    assert np.array_equal(whole(cases.arrays("a")[2]), by_index(store.cases["a"]))
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_cases_in_memory_give_the_batches_of_those_on_disk_with_previous_labels(store, num_workers):
+    plan = second_stage(configuration(augmentation=EVERYTHING))
+    previous = Found({name: by_index(item) for name, item in store.cases.items()})
+    found = [
+        list(make_batches(KeptCases(store, size, previous), plan, ["a", "b"]).stream_from(0, 5, n))
+        for size, n in ((0, 0), (10**9, num_workers))
+    ]
+    assert all(same(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_cases_and_configuration_agree_on_the_previous_stage(store):
+    with pytest.raises(ValueError, match="previous stage"):
+        make_batches(found_before(store, by_index), configuration(), ["a"])
+    with pytest.raises(ValueError, match="previous stage"):
+        make_batches(store, second_stage(), ["a"])
