@@ -281,9 +281,12 @@ def _require_resources(ray: _Ray, jobs: Sequence[FoldJob]) -> None:
             for node in nodes
         )
         if places < job.num_devices:
+            room = f"{wanted['CPU']} CPUs and {wanted['GPU']} GPUs"
+            several = (
+                f"the cluster has room for {counted(places, 'process', 'processes')} of {room}"
+            )
             raise TrainingError(
-                found=f"the cluster has room for {counted(places, 'process', 'processes')} of "
-                f"{wanted['CPU']} CPUs and {wanted['GPU']} GPUs, each on one node",
+                found=several if places else f"no node of the cluster has {room}",
                 expected=f"room for {job.num_devices}, as {job.name} wants",
                 fix="plan for the cluster's machines, or start Ray with more resources",
             )

@@ -4,6 +4,7 @@ import subprocess
 import threading
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -153,6 +154,8 @@ def test_job_that_no_node_can_run_is_refused(make_job):
     cluster._require_resources(ray, [make_job()])
     with pytest.raises(TrainingError, match="no node"):
         cluster._require_resources(ray, [make_job(num_threads=2)])
+    with pytest.raises(TrainingError, match="room for 1 process of 1 CPUs"):
+        cluster._require_resources(ray, [replace(make_job(), num_devices=2)])
 
 
 def test_variables_for_children_are_taken_back(monkeypatch):
