@@ -31,7 +31,8 @@ from autoseg.train.validation import can_see_plateau
 from autoseg.workspace import write_text
 
 WARMUP_STEPS = 2
-"""The first steps allocate memory and choose kernels."""
+"""The first steps allocate memory and choose kernels, but are not left out where the limit of time
+has passed with them: a step of many seconds is hardly longer for it."""
 COMPARED_STEPS = 3
 """Steps that each execution is measured over; the fastest counts, so other work disturbs little."""
 COMPARED_FRACTION = 0.01
@@ -148,7 +149,9 @@ def fastest_execution(job: FoldJob, batch: WaitingBatch, limit_s: float) -> Exec
             break
         if execution.precision != best.precision and not _has_room(job, execution):
             continue
-        seconds = min(_step_seconds(job, execution, repeat(batch, WARMUP_STEPS + COMPARED_STEPS)))
+        left_s = limit_s - (time.monotonic() - started)
+        same = repeat(batch, WARMUP_STEPS + COMPARED_STEPS)
+        seconds = min(_step_seconds(job, execution, same, left_s))
         if seconds < best_s:
             best, best_s = execution, seconds
     return best
@@ -162,12 +165,13 @@ def _has_room(job: FoldJob, execution: Execution) -> bool:
 
 def time_steps(job: FoldJob, batches: BatchSource, execution: Execution, limit_s: float) -> float:
     """Return the seconds of a training step, making its batch included."""
-    count = WARMUP_STEPS + TIMED_STEPS
+    count, most_s = WARMUP_STEPS + TIMED_STEPS, min(limit_s, MAX_TIMED_S)
+    warm_s = math.inf if execution.compiled else most_s  # compiling is no step, however long
     with closing(batches.stream_from(0, count, num_workers(execution, job.num_threads))) as stream:
         times: list[float] = []
-        for seconds in _step_seconds(job, execution, stream):
+        for seconds in _step_seconds(job, execution, stream, warm_s):
             times.append(seconds)
-            if sum(times) > min(limit_s, MAX_TIMED_S):
+            if sum(times) > most_s:
                 break
     return float(np.percentile(times, OPTIMISM))
 
@@ -178,9 +182,12 @@ def num_workers(execution: Execution, num_threads: int) -> int:
 
 
 def _step_seconds(
-    job: FoldJob, execution: Execution, batches: Iterable[WaitingBatch]
+    job: FoldJob, execution: Execution, batches: Iterable[WaitingBatch], limit_s: float
 ) -> Iterator[float]:
-    """Yield the seconds of each step after the first `WARMUP_STEPS`, on throw-away weights."""
+    """Yield the seconds of steps on throw-away weights, until `limit_s` have passed.
+
+    The first `WARMUP_STEPS` are left out unless the limit passes with them; at least one is told.
+    """
     training, task = job.planned.training, TASKS[job.objective]
     steps = train(
         task.build_learner(job.planned, execution, 0),
@@ -191,12 +198,15 @@ def _step_seconds(
         max_gradient_norm=training.max_gradient_norm,
         micro_batches=MicroBatches(fitting_micro_batch(job, execution)),
     )
-    before = time.perf_counter()
+    started = before = time.perf_counter()
     for result in steps:
         result.loss.item()  # waits for the device
         now = time.perf_counter()
-        if result.step > WARMUP_STEPS:
+        is_late = now - started > limit_s
+        if result.step > WARMUP_STEPS or is_late:
             yield now - before
+        if is_late:
+            break
         before = now
 
 

@@ -1,6 +1,9 @@
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from autoseg.errors import WorkspaceError
 from autoseg.network.execution import Execution
@@ -69,7 +72,7 @@ def test_fastest_execution_is_chosen(make_job, monkeypatch):
     monkeypatch.setattr(
         probe,
         "_step_seconds",
-        lambda _, execution, __: [seconds[execution.precision, execution.channels_last]],
+        lambda _, execution, *__: [seconds[execution.precision, execution.channels_last]],
     )
     batch = _batches(job).batch(0)
     found = probe.fastest_execution(job, batch, 60.0)
@@ -80,7 +83,7 @@ def test_fastest_execution_is_chosen(make_job, monkeypatch):
 def test_a_precision_that_would_fill_the_memory_is_not_tried(make_job, monkeypatch):
     tried = []
 
-    def seconds(_, execution, __):
+    def seconds(_, execution, *__):
         tried.append(execution.precision)
         return [1.0]
 
@@ -97,7 +100,31 @@ def test_every_candidate_runs(make_job):
     found = candidates("cpu")
     assert len(found) == len(set(found)) == 4
     for execution in found:
-        assert min(probe._step_seconds(job, execution, [batch] * 3)) > 0
+        assert min(probe._step_seconds(job, execution, [batch] * 3, 60.0)) > 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler's own code
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_probing_slow_steps_ends_with_the_first_after_its_limit(make_job, monkeypatch):
+    taken = []
+
+    def slow_steps(*_, **__):
+        for step in range(1, 18):
+            taken.append(step)
+            time.sleep(0.6)
+            yield SimpleNamespace(step=step, loss=torch.zeros(()))
+
+    monkeypatch.setattr(probe, "train", slow_steps)
+    job = make_job(num_steps=None, budget_s=100.0)
+    batches = _batches(job)
+    assert probe.fastest_execution(job, batches.batch(0), 0.5) == usual_execution("cpu")
+    assert taken == [1]
+    assert 0.6 <= probe.time_steps(job, batches, usual_execution("cpu"), 0.5) < 5.0
+    assert taken == [1, 1]
+    taken.clear()
+    compiled = replace(usual_execution("cpu"), compiled=True)
+    probe.time_steps(job, batches, compiled, 0.5)
+    assert taken == [1, 2, 3]  # the first may have been compiling
 
 
 def test_decision_is_written_once_and_read_ever_after(make_job):
