@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from autoseg.errors import PlanError, Written, as_option, duration
 from autoseg.plan.cost import TRAINING_FACTOR
-from autoseg.plan.plan import ConfigurationPlan, Plan
-from autoseg.plan.rules import ANISOTROPY_RATIO
+from autoseg.plan.plan import Plan
+from autoseg.plan.rules import are_slices_apart
 
 FINISHING_FRACTION = 0.08
 """Part of the budget that a plan keeps for validation, ensemble, export and report: they grow with
@@ -29,9 +29,6 @@ FP32_SHARE = 0.4
 """Part of a matrix product's speed that the prediction of such a tile reaches."""
 MIN_FOLD_S = 15.0
 """A fold with less than this is not worth its validation; folds are dropped instead."""
-
-FEW_SLICES = 20
-"""Volumes with fewer slices than this, far apart, are better seen slice by slice."""
 
 PREPARING_S = 60.0
 """What is proposed on top of the smallest budget: preparing cases counts, too."""
@@ -147,11 +144,5 @@ def affordable(ordered: Sequence[Fold], fits: Callable[[Sequence[Fold]], bool]) 
 
 
 def _is_sliced(plan: Plan) -> bool:
-    """Return whether slices are few and far apart, so that 2d suits better than 3d_fullres."""
     full = next((item for item in plan.configurations if item.name == "3d_fullres"), None)
-    return full is not None and _is_coarse(full) and full.median_shape[0] < FEW_SLICES
-
-
-def _is_coarse(configuration: ConfigurationPlan) -> bool:
-    first, *others = configuration.recipe.spacing
-    return bool(others) and first > ANISOTROPY_RATIO * max(others)
+    return full is not None and are_slices_apart(full.recipe.spacing, full.median_shape[0])

@@ -19,6 +19,8 @@ from autoseg.runtime.recipe import Channel
 
 ANISOTROPY_RATIO = 3.0
 """An axis is coarse when its spacing, and its lack of voxels, exceed the others' by this factor."""
+FEW_SLICES = 20
+"""Volumes with fewer slices than this, far apart, are better seen slice by slice."""
 COARSE_AXIS_PERCENTILE = 10.0
 """A coarse axis is resampled to this percentile: at the median, finer cases would lose slices of
 the few they have, and interpolation between far slices invents anatomy."""
@@ -71,6 +73,11 @@ class Grid:
     def num_voxels(self) -> float:
         """Voxels of all cases, as far as the median tells."""
         return math.prod(self.median_shape) * self.num_cases
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether 2d suits better than 3d (`are_slices_apart`)."""
+        return are_slices_apart(self.spacing, self.median_slices)
 
     @property
     def is_volume(self) -> bool:
@@ -143,6 +150,21 @@ def target_spacing(spacings: NDArray[np.float64], shapes: NDArray[np.int64]) -> 
         if target[worst] < coarsest_other:
             target[worst] = coarsest_other + COARSE_AXIS_MARGIN
     return target
+
+
+def are_slices_apart(spacing: Sequence[float], num_slices: float) -> bool:
+    """Return whether slices are few and far apart, so that 2d suits better than 3d.
+
+    Parameters
+    ----------
+    spacing : (D,) float
+        Of the prepared images, the coarsest axis first.
+    num_slices
+        Along it.
+    """
+    first, *others = spacing
+    is_coarse = bool(others) and first > ANISOTROPY_RATIO * max(others)
+    return is_coarse and num_slices < FEW_SLICES
 
 
 def transpose_axes(spacing: Sequence[float] | NDArray[np.float64]) -> tuple[int, ...]:

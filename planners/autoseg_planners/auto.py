@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from autoseg.check.pairs import mirror_pairs
 from autoseg.errors import duration
 from autoseg.plan.after import budget_after, configurations_after
-from autoseg.plan.budget import FEW_SLICES, seconds_per_fold
+from autoseg.plan.budget import seconds_per_fold
 from autoseg.plan.compose import (
     OVERLAP,
     Draft,
@@ -23,7 +23,6 @@ from autoseg.plan.family import fit_network
 from autoseg.plan.plan import ConfigurationPlan, Decision, Plan, TrainingPlan
 from autoseg.plan.request import PlanRequest
 from autoseg.plan.rules import (
-    ANISOTROPY_RATIO,
     Grid,
     find_lowres,
     image_grid,
@@ -213,19 +212,13 @@ def preference(request: PlanRequest, grid: Grid, found: tuple[Choice, ...]) -> t
     names = tuple(choice.name for choice in found)
     if len(names) == 1:
         return names
-    if is_sliced(grid):
+    if grid.is_sliced:
         return _first("2d", names)
     if request.device == "cpu" and "3d_lowres" in names:
         full = next(choice for choice in found if choice.name == "3d_fullres")
         if math.prod(full.sized.patch_size) / math.prod(grid.median_shape) < UNSEEN:
             return _first("3d_lowres", names)
     return _first("3d_fullres", names)
-
-
-def is_sliced(grid: Grid) -> bool:
-    """Return whether slices are few and far apart, so that 2d suits better than 3d."""
-    is_coarse = grid.spacing[0] > ANISOTROPY_RATIO * max(grid.spacing[1:])
-    return is_coarse and grid.median_slices < FEW_SLICES
 
 
 def _first(name: str, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -273,11 +266,11 @@ def _why_trained(grid: Grid, choice: Choice) -> str:
         return "The images are 2D."
     if choice.name == "2d" and not grid.is_volume:
         return "The images have a single slice."
-    if choice.name == "2d" and is_sliced(grid):
+    if choice.name == "2d" and grid.is_sliced:
         return f"The slices are few ({grid.median_slices:g}) and far apart."
     if choice.name == "3d_lowres":
         return "At full resolution a patch within time and memory would show too little of it."
-    if choice.name == "3d_fullres" and not is_sliced(grid):
+    if choice.name == "3d_fullres" and not grid.is_sliced:
         return "The images are volumes, and 3D sees neighbouring slices."
     return "There is time for it, and the better of both is kept."
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from autoseg.plan.rules import (
     MASK_THRESHOLD,
+    are_slices_apart,
     batch_size,
     channels,
     find_lowres,
@@ -158,3 +159,17 @@ def test_signals_have_the_median_spacing_and_no_axis_to_mirror():
     assert (grid.transpose, grid.spacing, grid.is_volume) == ((0,), (0.002,), False)
     assert grid.median_shape == (2000.0,)
     assert mirror_axes(fingerprint, grid, 1) == ()
+
+
+@pytest.mark.parametrize(
+    ("spacing", "slices", "expected"),
+    [
+        ((5.0, 1.0, 1.0), 10, True),
+        ((5.0, 1.0, 1.0), 20, False),
+        ((3.0, 1.0, 1.0), 10, False),
+        ((5.0, 1.0, 2.0), 10, False),
+        ((1.0,), 10, False),
+    ],
+)
+def test_few_thick_slices_are_apart(spacing, slices, expected):
+    assert are_slices_apart(spacing, slices) is expected
