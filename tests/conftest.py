@@ -1,6 +1,7 @@
 """Where real data sets and the bare environment are, for the tests that need them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,24 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("autoseg.cli.shared.machine_file", lambda: path)
         yield
+
+
+@pytest.fixture(scope="session")
+def largest_file() -> Callable[[int], AbstractContextManager[None]]:
+    """Within `largest_file(size)` no file grows beyond so many bytes, as on a full disk."""
+    return _largest_file
+
+
+@contextmanager
+def _largest_file(size: int) -> Iterator[None]:
+    import resource  # Unix only
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def _existing(config: pytest.Config, place: str) -> Path:

@@ -1,6 +1,4 @@
-import contextlib
 import os
-import resource
 
 import numpy as np
 import pytest
@@ -18,16 +16,6 @@ def store(tmp_path):
 
 def labels(seed=0, shape=(20, 30, 40)):
     return np.random.default_rng(seed).integers(0, 3, shape).astype(np.int8)
-
-
-@contextlib.contextmanager
-def largest_file(size):
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 def test_what_is_written_is_read_in_any_part(store):
@@ -77,7 +65,7 @@ def test_a_file_of_something_else_was_made_of_nothing(store):
     assert store.made_of("a") is None
 
 
-def test_a_full_disk_leaves_what_was_there(store):
+def test_a_full_disk_leaves_what_was_there(store, largest_file):
     store.write("a", labels(shape=(4, 4, 4)), PATCH, "old")
     with largest_file(1000), pytest.raises(WorkspaceError, match="cannot be written"):
         store.write("a", labels(1, (60, 60, 60)), PATCH, "new")

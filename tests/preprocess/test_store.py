@@ -1,8 +1,6 @@
 import json
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -54,16 +52,6 @@ def record(case_id, content, **changes):
 @pytest.fixture
 def store(tmp_path):
     return CaseStore(tmp_path / "3d_fullres")
-
-
-@contextmanager
-def largest_file(size):
-    old = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
 
 
 @pytest.mark.parametrize("patch", [(8, 16, 16), (16, 16), (64, 64, 64)])
@@ -134,7 +122,7 @@ def test_damaged_case_is_not_found(store, damage):
     assert store.find("a", source_hash="s", recipe_digest="r") is None
 
 
-def test_full_disk_leaves_nothing_of_the_case(store):
+def test_full_disk_leaves_nothing_of_the_case(store, largest_file):
     small = arrays((1, 4, 4, 4))
     store.write(record("small", small), small, (4, 4, 4))
     content = arrays((1, 60, 60, 60))
@@ -143,7 +131,7 @@ def test_full_disk_leaves_nothing_of_the_case(store):
     assert {path.name.split(".")[0] for path in store.folder.iterdir()} == {"small"}
 
 
-def test_old_case_is_not_taken_for_the_new_one_after_a_full_disk(store):
+def test_old_case_is_not_taken_for_the_new_one_after_a_full_disk(store, largest_file):
     old = arrays((1, 4, 4, 4))
     store.write(record("a", old), old, (4, 4, 4))
     content = arrays((1, 60, 60, 60))

@@ -1,4 +1,3 @@
-import resource
 import struct
 import zlib
 from pathlib import Path
@@ -281,19 +280,15 @@ def test_channels_are_stacked_in_order_and_must_fit(tmp_path):
         images.read_image([*paths, tmp_path / "coarse.nii.gz"])
 
 
-def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path):
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path, largest_file):
     content = numbers((40, 40, 40))
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    try:
+    with largest_file(1000):
         for ending in (".nii.gz", ".nii", ".nrrd"):
             with pytest.raises(AutosegError, match="cannot be written"):
                 images.write_labels(tmp_path / f"a{ending}", content, VOLUME)
         for ending in (".png", ".bmp", ".tif", ".gif"):
             with pytest.raises(AutosegError, match="cannot be written"):
                 images.write_labels(tmp_path / f"a{ending}", content[0], PICTURE)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
 
 

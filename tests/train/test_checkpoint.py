@@ -1,5 +1,3 @@
-import resource
-
 import pytest
 import torch
 
@@ -163,15 +161,10 @@ def test_checkpoint_with_code_in_it_is_not_run(learner, folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_full_disk_keeps_the_old_checkpoint(learner, folder):
+def test_full_disk_keeps_the_old_checkpoint(learner, folder, largest_file):
     save_checkpoint(folder, learner, standing(1))
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-    try:
-        with pytest.raises(WorkspaceError, match="cannot be written"):
-            save_checkpoint(folder, learner, standing(2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with largest_file(10_000), pytest.raises(WorkspaceError, match="cannot be written"):
+        save_checkpoint(folder, learner, standing(2))
     assert restored_step(folder, learner) == 1
     assert [path.name for path in folder.root.iterdir()] == ["last.pt"]
 
